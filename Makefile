@@ -1,0 +1,43 @@
+# Two commands do everything on a machine with Python 3.11, git and make: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full check format bench lock
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## server, dashboard address, worker and real runs, on SQLite (EXIT=1 ends by itself)
+	$(BIN)/outlast demo $(if $(EXIT),--exit)
+
+test: $(STAMP) ## all tests, on SQLite and PostgreSQL
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not full"
+
+test-full: $(STAMP) ## the hour-long tier too
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(STAMP) ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure; one JSON line a scenario and database
+	$(BIN)/python -m benchmarks
+
+lock: ## make requirements.lock anew (hashes, and no index host)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
+		--all-extras --group dev pyproject.toml -o requirements.lock

@@ -1,0 +1,92 @@
+"""What triggers ask of every run and what rarely changes: environments, queues, task definitions, lane ids. A cache over the store.
+
+Only placement is decided from it, never a limit: the claim reads limits where it holds the locks. What is not found here is looked up.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import msgspec
+
+from outlast.model.lane import route
+from outlast.model.manifest import TaskDefinition
+from outlast.store import catalog as store
+from outlast.store.catalog import Environment
+from outlast.store.database import Connection
+from outlast.store.lanes import LaneKey
+
+MAX_LANES = 200_000  # about 40 MB of ids; the least recently used fall out
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """Where a run of a task goes. `queue_id` None: its task or queue is not known yet."""
+
+    queue: str
+    queue_id: int | None
+    route: str
+    definition: TaskDefinition | None
+
+
+class Catalog:
+    def __init__(self) -> None:
+        self._environments: dict[int, Environment] = {}
+        self._definitions: dict[tuple[int, str, str], TaskDefinition] = {}
+        self._queues: dict[tuple[int, str], int] = {}
+        self._lanes: OrderedDict[LaneKey, tuple[int, int]] = OrderedDict()
+
+    def forget(self) -> None:
+        """Something may have changed elsewhere. Queue and lane ids never change."""
+        self._environments.clear()
+        self._definitions.clear()
+
+    def environment(self, tx: Connection, env_id: int) -> Environment:
+        found = self._environments.get(env_id)
+        if found is None:
+            found = self._environments[env_id] = store.environment(tx, env_id)
+        return found
+
+    def definition(self, tx: Connection, env_id: int, version: str | None, task: str) -> TaskDefinition | None:
+        if version is None:
+            return None
+        key = (env_id, version, task)
+        found = self._definitions.get(key)
+        if found is None:
+            found = store.task_definitions(tx, env_id, version, [task]).get(task)
+            if found is not None:
+                self._definitions[key] = found
+        return found
+
+    def queue_id(self, tx: Connection, env_id: int, name: str) -> int | None:
+        key = (env_id, name)
+        found = self._queues.get(key)
+        if found is None and (row := store.queue(tx, env_id, name=name)):
+            found = self._queues[key] = row.id
+        return found
+
+    def place(self, tx: Connection, env_id: int, task: str, queue: str | None, version: str | None) -> Placement:
+        current = self.environment(tx, env_id).current_version
+        definition = self.definition(tx, env_id, version or current, task)
+        if definition is None and version is None:
+            # a version may have been registered by another server since the cache was filled
+            self._environments.pop(env_id, None)
+            fresh = self.environment(tx, env_id).current_version
+            definition = self.definition(tx, env_id, fresh, task) if fresh != current else None
+        name = queue or (definition.queue_name if definition else f"task/{task}")
+        if definition is None:
+            return Placement(name, None, "current", None)
+        return Placement(name, self.queue_id(tx, env_id, name), route(version, definition.kind), definition)
+
+    def lane(self, key: LaneKey) -> tuple[int, int] | None:
+        found = self._lanes.get(key)
+        if found is not None:
+            self._lanes.move_to_end(key)
+        return found
+
+    def remember_lane(self, key: LaneKey, ids: tuple[int, int]) -> None:
+        self._lanes[key] = ids
+        if len(self._lanes) > MAX_LANES:
+            self._lanes.popitem(last=False)
+
+    def forget_lane(self, key: LaneKey) -> None:
+        self._lanes.pop(key, None)

@@ -1,0 +1,142 @@
+"""A flush: load and lock, fold, write, claim, commit. One transaction for everything that waits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from outlast.engine.catalog import Catalog
+from outlast.engine.claim import Claimed, Claims, Demand, claim
+from outlast.engine.load import load
+from outlast.engine.operation import Call
+from outlast.engine.rows import NeedsLock, Rows
+from outlast.engine.view import Told, View
+from outlast.engine.write import write
+from outlast.store import events
+from outlast.store.database import Again, Database, DatabaseError
+
+log = logging.getLogger("outlast.engine")
+
+RERUNS = 3  # with wider locks, or after a deadlock; then the items go one by one
+_jitter = Random()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a flush did, for those who must hear of it after the commit."""
+
+    claimed: list[Claimed] = field(default_factory=list[Claimed])
+    told: list[Told] = field(default_factory=list[Told])
+    finished: set[str] = field(default_factory=set[str])
+    woken: set[int] = field(default_factory=set[int])
+    more: set[int] = field(default_factory=set[int])
+    catalog_changed: bool = False
+
+    def add(self, other: Outcome) -> None:
+        self.claimed += other.claimed
+        self.told += other.told
+        self.finished |= other.finished
+        self.woken |= other.woken
+        self.more |= other.more
+        self.catalog_changed |= other.catalog_changed
+
+
+@dataclass(slots=True)
+class Flusher:
+    """Runs flushes over one database. Not for two threads at once."""
+
+    database: Database
+    catalog: Catalog
+    now: Callable[[], int]
+    new_id: Callable[[str, int], str]
+    pause: Callable[[float], None]  # between reruns, in seconds
+
+    def flush(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]]) -> Outcome:
+        """Decide all calls and claim. Each call gets its outcome or its error; an error of one never reaches another."""
+        wants = Rows()
+        for rerun in range(RERUNS + 1):
+            try:
+                return self._once(calls, demands(), wants)
+            except NeedsLock as needed:
+                wants.add(needed.rows)
+            except Again:
+                pass
+            except DatabaseError as error:
+                if error.unavailable and not error.retryable:
+                    return self._refuse(calls, error)
+                if not error.retryable:
+                    return self._bisect(calls, demands, error)
+                if rerun == RERUNS:
+                    return self._refuse(calls, error)
+                self.pause(_jitter.uniform(0.001, 0.02) * (rerun + 1))
+            except Exception as error:
+                return self._bisect(calls, demands, error)
+        if len(calls) == 1:
+            return self._refuse(calls, DatabaseError("the rows of this operation kept moving", retryable=True))
+        return self._halves(calls, demands)
+
+    def _once(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows) -> Outcome:
+        with self.database.transaction() as tx:
+            view = View(tx, self.catalog, now=self.now(), new_id=self.new_id)
+            wants = Rows()
+            wants.add(more)
+            for call in calls:
+                call.operation.needs(call.item, wants)
+            load(view, self._placed(view, calls, wants))
+            for call in calls:
+                call.outcome = call.operation.decide(view, call.item)
+            view.data.update(view.writes.born)
+            write(view)
+            claims = claim(view, demands) if demands else Claims()
+            if claims.taken or view.writes.changed:
+                write(view)
+            events.append(tx, view.events.values())
+            if tx.is_postgres:
+                self._notify(view)
+        for key, ids in view.new_lanes.items():
+            self.catalog.remember_lane(key, ids)
+        for key, lane_id in view.lane_ids.items():
+            if self.catalog.lane(key) is None:
+                self.catalog.remember_lane(key, (lane_id, view.lanes[lane_id].base_id))
+        return Outcome(claims.taken, view.told, view.finished, view.woken, claims.more, view.catalog_changed)
+
+    def _placed(self, view: View, calls: Sequence[Call], wants: Rows) -> Rows:
+        """The lanes of new runs must be locked with everything else, so their place is looked up before the fold."""
+        for call in calls:
+            if call.operation.lanes is not None and (found := call.operation.lanes(view, call.item)) is not None:
+                wants.lanes[found[0]] = found[1]
+        return wants
+
+    def _notify(self, view: View) -> None:
+        """One hint for the other servers. It is sent by the commit, so nobody hears of what did not happen."""
+        words = [f"env:{env}" for env in view.woken] + [f"tell:{t.session}:{t.run_id}:{t.epoch}" for t in view.told]
+        if view.finished:
+            words.append("finished")
+        if view.catalog_changed:
+            words.append("catalog")
+        if words:
+            view.tx.execute("SELECT pg_notify('outlast_wake', :text)", text=" ".join(words)[:7900])
+
+    def _bisect(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]], error: Exception) -> Outcome:
+        """One item poisons the transaction: find it by halves, so that its neighbours go through."""
+        if len(calls) == 1:
+            log.error("operation failed", extra={"operation": calls[0].operation.name}, exc_info=error)
+            return self._refuse(calls, error)
+        if not calls:
+            log.error("claim failed", exc_info=error)
+            return Outcome()
+        return self._halves(calls, demands)
+
+    def _halves(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]]) -> Outcome:
+        outcome = Outcome()
+        middle = len(calls) // 2
+        outcome.add(self.flush(calls[:middle], list))
+        outcome.add(self.flush(calls[middle:], demands))
+        return outcome
+
+    def _refuse(self, calls: Sequence[Call], error: Exception) -> Outcome:
+        for call in calls:
+            call.error = error
+        return Outcome()

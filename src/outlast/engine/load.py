@@ -1,0 +1,74 @@
+"""The first phase of a flush: every row its operations need, locked once, in one global order.
+
+The order is sessions, runs, batches, idempotency keys, lanes; inside a kind by id. Whoever keeps to it cannot deadlock.
+"""
+
+from __future__ import annotations
+
+from outlast.engine.rows import NeedsLock, Rows
+from outlast.engine.view import View
+from outlast.model.run import Execution
+from outlast.store import batches, idempotency, lanes, runs, sessions
+from outlast.store.lanes import LaneKey
+
+BASE_ROUTE = "current"
+
+
+def load(view: View, wants: Rows) -> None:
+    tx = view.tx
+    view.loaded = wants
+    view.requests = idempotency.answers(tx, wants.requests)
+    view.batch_items = batches.items_at(tx, wants.batch_items)
+    # who holds a key is read without a lock first, so that the runs can be locked in their order
+    holders = idempotency.holders(tx, wants.keys) if wants.keys else {}
+    wants.runs.update(holder[0] for holder in holders.values())
+    wants.runs.update(answer[0] for answer in view.requests.values() if answer[0].startswith("run_"))
+    view.sessions = sessions.lock(tx, wants.sessions)
+    view.runs = {run.id: run for run in runs.lock(tx, wants.runs)}
+    wants.batches.update(run.batch_id for run in view.runs.values() if run.batch_id is not None and run.finished_at is None)
+    view.batches = {batch.id: batch for batch in batches.lock(tx, wants.batches)}
+    if wants.keys:
+        view.keys = idempotency.holders(tx, wants.keys, lock=True)
+        if moved := {holder[0] for holder in view.keys.values()} - wants.runs:
+            raise NeedsLock(Rows(runs=moved))
+    view.data = runs.data(tx, wants.data)
+    if wants.hashes:
+        final = [run_id for run_id in wants.hashes if (run := view.runs.get(run_id)) is not None and run.is_final]
+        view.hashes = runs.result_hashes(tx, final)
+    _load_lanes(view, wants)
+
+
+def _load_lanes(view: View, wants: Rows) -> None:
+    """The lanes of entries and slots of the loaded runs, and those that new entries go to."""
+    tx = view.tx
+    held = {run.lane_id for run in view.runs.values() if run.lane_id is not None and run.execution is not Execution.FINISHED}
+    bases = lanes.base_ids(tx, held)
+    for queue_id in wants.queue_lanes:
+        bases |= lanes.lanes_of_queue(tx, queue_id)
+    for run in view.runs.values():
+        waits = run.execution is Execution.DELAYED or (run.execution is Execution.QUEUED and run.lane_id is None)
+        if run.queue_id is not None and (waits or run.id in wants.requeued):
+            wants.lanes[(run.queue_id, run.concurrency_key or "", run.route)] = run.env_id
+    resolved: dict[LaneKey, tuple[int, int]] = {}
+    missing: dict[LaneKey, int] = {}
+    for key, env_id in wants.lanes.items():
+        ids = view.catalog.lane(key)
+        if ids is None:
+            missing[key] = env_id
+        else:
+            resolved[key] = ids
+    for key, env_id in sorted(missing.items()):
+        ids = lanes.find(tx, key)
+        if ids is None:
+            lanes.create(tx, env_id, [key], {key: BASE_ROUTE, (key[0], key[1], BASE_ROUTE): BASE_ROUTE}, view.now)
+            ids = lanes.find(tx, key)
+        assert ids is not None
+        resolved[key] = ids
+        view.new_lanes[key] = ids
+    bases |= {base for _, base in resolved.values()}
+    view.lanes = {lane.id: lane for lane in lanes.lock(tx, bases)}
+    for key, (lane_id, _) in resolved.items():
+        if lane_id not in view.lanes:  # upkeep deleted it when it had been idle
+            view.catalog.forget_lane(key)
+            raise NeedsLock(Rows())
+        view.lane_ids[key] = lane_id

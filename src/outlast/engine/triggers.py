@@ -1,0 +1,274 @@
+"""Making runs: trigger, replay, batches."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from outlast.engine.catalog import Placement
+from outlast.engine.operation import operation
+from outlast.engine.rows import NeedsLock, Rows
+from outlast.engine.view import View
+from outlast.model import lifecycle
+from outlast.model.limits import IDEMPOTENCY_TTL_MS, MAX_DEPTH, REQUEST_TTL_MS
+from outlast.model.refusal import Refusal
+from outlast.model.requests import BatchCreated, CreateBatch, FailBatchItem, Replay, Trigger, Triggered
+from outlast.model.run import RELEASES_KEY, Execution, Run, RunData, RunOptions, Status
+from outlast.store import catalog
+from outlast.store.batches import Batch
+from outlast.store.lanes import LaneKey
+
+DEV_TTL_MS = 600_000  # a laptop's queue should not fire hours later; Trigger.dev's default in development
+
+
+def _request_key(t: Trigger | CreateBatch | Replay, what: str) -> str | None:
+    return f"{t.env_id}:{what}:{t.request_id}" if t.request_id else None
+
+
+def _needs(t: Trigger, wants: Rows) -> None:
+    if key := _request_key(t, t.task):
+        wants.requests.add(key)
+    if t.idempotency_hash:
+        wants.keys.add((t.env_id, t.task, t.idempotency_hash))
+    if t.parent_id:
+        wants.runs.add(t.parent_id)
+    if t.batch_id and t.batch_index is not None:
+        wants.batches.add(t.batch_id)
+        wants.batch_items.add((t.batch_id, t.batch_index))
+
+
+def _lane(view: View, t: Trigger) -> tuple[LaneKey, int] | None:
+    place = view.place(t.env_id, t.task, t.queue, t.locked_version)
+    if place.queue_id is None or (t.delay_until is not None and t.delay_until > view.now):
+        return None
+    return (place.queue_id, t.concurrency_key or "", place.route), t.env_id
+
+
+@operation(needs=_needs, lanes=_lane)
+def trigger(view: View, t: Trigger) -> Triggered | Refusal:
+    """One run, however often the client sends it, and however many use its idempotency key."""
+    if (answer := _answered(view, t)) is not None:
+        return answer
+    place = view.place(t.env_id, t.task, t.queue, t.locked_version)
+    parent = view.run(t.parent_id, t.env_id) if t.parent_id else None
+    if (refusal := _refusal(view, t, place, parent)) is not None:
+        return refusal
+    run = _new_run(view, t, place, parent)
+    data = RunData(run_id=run.id, payload=t.payload, payload_type=t.payload_type, metadata=t.metadata, options=_options(view, t))
+    born = lifecycle.born(run, now=view.now)
+    run = view.bear(born, data)
+    _remember(view, t, run.id)
+    if t.idempotency_hash:
+        key = (t.env_id, t.task, t.idempotency_hash)
+        before = view.keys.get(key)
+        expires_at = view.now + (t.idempotency_ttl_ms or IDEMPOTENCY_TTL_MS)
+        view.keys[key] = (run.id, expires_at)
+        view.writes.keys.append((*key, run.id, expires_at, before[0] if before else None))
+    view.writes.tags.extend((t.env_id, tag, run.id) for tag in t.options.tags)
+    return Triggered(run_id=run.id)
+
+
+def _answered(view: View, t: Trigger) -> Triggered | None:
+    """The run this request, batch item or idempotency key has made already."""
+    request = _request_key(t, t.task)
+    if request and (answer := view.requests.get(request)):
+        reused = t.request_hash is not None and answer[1] is not None and answer[1] != t.request_hash
+        return Triggered(run_id=answer[0], warning="request-id-reuse" if reused else None)
+    if t.batch_id and t.batch_index is not None and (made := view.batch_items.get((t.batch_id, t.batch_index))):
+        return Triggered(run_id=made)
+    if not t.idempotency_hash:
+        return None
+    holder = view.keys.get((t.env_id, t.task, t.idempotency_hash))
+    if holder is None or holder[1] <= view.now:
+        return None
+    existing = view.run(holder[0])
+    if existing is None or existing.status in RELEASES_KEY:
+        return None
+    _remember(view, t, existing.id)
+    return Triggered(run_id=existing.id, is_cached=True)
+
+
+def _remember(view: View, t: Trigger, run_id: str) -> None:
+    """A retry of the request, or of the batch it came in, finds the run."""
+    if request := _request_key(t, t.task):
+        view.requests[request] = (run_id, t.request_hash)
+        view.writes.requests[request] = (run_id, t.request_hash, view.now + REQUEST_TTL_MS)
+    if t.batch_id is None or t.batch_index is None:
+        return
+    view.batch_items[(t.batch_id, t.batch_index)] = run_id
+    view.writes.batch_items.append((t.batch_id, t.batch_index, run_id, t.task, None))
+    batch = view.batch(t.batch_id)
+    if batch is not None:
+        run = view.run(run_id)
+        # a cached run counts its own batch, never ours; ours has it as done from the start
+        _receive(view, batch, done=run is None or run.batch_id != batch.id)
+
+
+def _receive(view: View, batch: Batch, *, done: bool) -> None:
+    batch.received += 1
+    if done:
+        batch.remaining -= 1
+    if batch.received == batch.expected:
+        batch.sealed_at = view.now
+    view.touch_batch(batch)
+
+
+def _refusal(view: View, t: Trigger, place: Placement, parent: Run | None) -> Refusal | None:
+    if t.locked_version is not None and place.queue_id is None:
+        known = catalog.version_exists(view.tx, t.env_id, t.locked_version)
+        lacks = f"has no task {t.task!r}" if place.definition is None else f"has no queue {place.queue!r}"
+        return Refusal("unknown_version", f"version {t.locked_version} {lacks if known else 'does not exist in this environment'}")
+    if parent is not None and parent.depth + 1 > MAX_DEPTH:
+        return Refusal("max_depth", f"run {parent.id} is {parent.depth} runs deep: a task that triggers itself must end (limit {MAX_DEPTH})")
+    if parent is not None and parent.status is Status.CANCELED:
+        return Refusal("run_cancelled", f"parent run {parent.id} was cancelled: its children are not started any more")
+    limit = view.catalog.environment(view.tx, t.env_id).max_queue_size
+    if limit is not None and place.queue_id is not None and _queued(view, place.queue_id) >= limit:
+        return Refusal("queue_full", f"queue {place.queue} holds {limit} runs, its maximum: wait, or raise max_queue_size")
+    return None
+
+
+def _queued(view: View, queue_id: int) -> int:
+    from outlast.store import lanes
+
+    stored = {lane.id: lane.queued for lane in view.lanes.values() if lane.queue_id == queue_id}
+    in_view = sum(stored.values())
+    others = [n for lane_id, n in lanes.queued_by_lane(view.tx, queue_id) if lane_id not in stored]
+    return in_view + sum(others)
+
+
+def _new_run(view: View, t: Trigger, place: Placement, parent: Run | None) -> Run:
+    env = view.catalog.environment(view.tx, t.env_id)
+    definition = place.definition
+    ttl_ms = t.ttl_ms if t.ttl_ms is not None else definition.ttl_ms if definition else None
+    if ttl_ms is None and env.is_dev and definition is not None:
+        ttl_ms = DEV_TTL_MS
+    if env.max_ttl_ms is not None:
+        ttl_ms = min(ttl_ms or env.max_ttl_ms, env.max_ttl_ms)
+    delayed = t.delay_until is not None and t.delay_until > view.now
+    execution = Execution.PENDING_VERSION if place.queue_id is None else Execution.DELAYED if delayed else Execution.QUEUED
+    run_id = view.new_id("run")
+    return Run(
+        id=run_id,
+        env_id=t.env_id,
+        task=t.task,
+        queue=place.queue,
+        queue_id=place.queue_id,
+        concurrency_key=t.concurrency_key,
+        pos=-t.priority_ms,
+        route=place.route,
+        status=Status(execution.value),
+        execution=execution,
+        version=t.locked_version,
+        locked_version=t.locked_version,
+        parent_id=parent.id if parent else None,
+        root_id=(parent.root_id or parent.id) if parent else None,
+        depth=parent.depth + 1 if parent else 0,
+        batch_id=t.batch_id,
+        due_at=t.delay_until if delayed else None,
+        created_at=view.now,
+        updated_at=view.now,
+        ttl_ms=ttl_ms or None,
+        max_attempts=t.max_attempts,
+        max_duration=t.max_duration,
+        is_test=t.is_test,
+    )
+
+
+def _options(view: View, t: Trigger) -> RunOptions:
+    if not t.idempotency_hash:
+        return t.options
+    return replace(
+        t.options, idempotency_key_hash=t.idempotency_hash, idempotency_key_expires_at=view.now + (t.idempotency_ttl_ms or IDEMPOTENCY_TTL_MS)
+    )
+
+
+def _needs_replay(r: Replay, wants: Rows) -> None:
+    wants.runs.add(r.run_id)
+    wants.data.add(r.run_id)
+    if key := _request_key(r, "replay"):
+        wants.requests.add(key)
+
+
+@operation(needs=_needs_replay)
+def replay(view: View, r: Replay) -> Triggered | Refusal:
+    """A new run with the same payload on the current version; keys, delay, ttl, attempts and priority are not kept."""
+    key = _request_key(r, "replay")
+    if key and (answer := view.requests.get(key)):
+        return Triggered(run_id=answer[0])
+    old, data = view.run(r.run_id, r.env_id), view.data.get(r.run_id)
+    if old is None or data is None:
+        return Refusal("not_found", "Run not found")
+    kept = RunOptions(
+        tags=data.options.tags,
+        machine=data.options.machine,
+        region=data.options.region,
+        metadata_type=data.options.metadata_type,
+        replay_of=old.id,
+    )
+    again = Trigger(
+        env_id=r.env_id,
+        task=old.task,
+        payload=data.payload,
+        payload_type=data.payload_type,
+        metadata=data.metadata,
+        options=kept,
+        queue=old.queue,
+        concurrency_key=old.concurrency_key,
+        is_test=old.is_test,
+    )
+    overrides = dict(r.overrides)
+    options = replace(kept, **overrides.pop("options", {}))
+    again = replace(again, **overrides, options=options)
+    found = _lane(view, again)
+    if found is not None and found[0] not in view.lane_ids:
+        raise NeedsLock(Rows(lanes={found[0]: found[1]}))
+    made = trigger.decide(view, again)
+    if key and isinstance(made, Triggered):
+        view.writes.requests[key] = (made.run_id, None, view.now + REQUEST_TTL_MS)
+        view.requests[key] = (made.run_id, None)
+    return made
+
+
+def _needs_batch(b: CreateBatch, wants: Rows) -> None:
+    if key := _request_key(b, "batch"):
+        wants.requests.add(key)
+
+
+@operation(needs=_needs_batch)
+def create_batch(view: View, b: CreateBatch) -> BatchCreated:
+    key = _request_key(b, "batch")
+    if key and (answer := view.requests.get(key)):
+        return BatchCreated(batch_id=answer[0])
+    batch = Batch(
+        id=view.new_id("batch"),
+        env_id=b.env_id,
+        parent_id=b.parent_id,
+        idempotency_key=b.idempotency_key,
+        expected=b.count,
+        remaining=b.count,
+        created_at=view.now,
+        updated_at=view.now,
+    )
+    view.batches[batch.id] = batch
+    view.writes.born_batches.add(batch.id)
+    if key:
+        view.requests[key] = (batch.id, None)
+        view.writes.requests[key] = (batch.id, None, view.now + REQUEST_TTL_MS)
+    return BatchCreated(batch_id=batch.id)
+
+
+def _needs_item(f: FailBatchItem, wants: Rows) -> None:
+    wants.batches.add(f.batch_id)
+    wants.batch_items.add((f.batch_id, f.index))
+
+
+@operation(needs=_needs_item)
+def fail_batch_item(view: View, f: FailBatchItem) -> None:
+    """An item that was refused: the batch counts it as failed and goes on."""
+    batch = view.batch(f.batch_id)
+    if batch is None or (f.batch_id, f.index) in view.batch_items:
+        return
+    view.batch_items[(f.batch_id, f.index)] = None
+    view.writes.batch_items.append((f.batch_id, f.index, None, f.task, f.error))
+    batch.failed += 1
+    _receive(view, batch, done=True)

@@ -1,0 +1,164 @@
+"""Upkeep: the engine's due work. Every server does it, none leads: each step looks again under its locks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from outlast.engine import attempts, control, due, queues, sessions
+from outlast.engine.engine import Engine
+from outlast.model.limits import LEASE_MS, UPKEEP_MS
+from outlast.model.requests import CancelChildren, CloseSession, DropWork, Due, Lose, ReopenQueue, Unpark
+from outlast.store import catalog, events, idempotency, lanes, runs, timers
+from outlast.store import sessions as sessions_store
+from outlast.store.database import Connection, DatabaseError
+
+log = logging.getLogger("outlast.upkeep")
+
+STEP = 200  # rows a step looks at
+TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
+
+
+class Upkeep:
+    """Runs until cancelled. `grace_ms`: after a start of the server no lease is taken for lost for that long."""
+
+    def __init__(self, engine: Engine, *, retention_ms: int | None = None, grace_ms: int = LEASE_MS) -> None:
+        self.engine = engine
+        self.retention_ms = retention_ms
+        self._no_losses_before = engine.clock.now() + grace_ms
+        self._last = 0
+
+    async def run(self) -> None:
+        next_slow = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self.timers()
+                await self.work()
+                if loop.time() >= next_slow:
+                    await self.sessions()
+                    await self.retention()
+                    await self.check()
+                    next_slow = loop.time() + UPKEEP_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
+            except DatabaseError as error:
+                log.warning("upkeep waits for the database", extra={"error": str(error)})
+            await asyncio.sleep(await self._pause())
+
+    async def _pause(self) -> float:
+        """Until the next timer, but never so long that another server's timer is missed by more than a second."""
+        try:
+            at = await self.engine.read(timers.next_due)
+        except DatabaseError:
+            return TIMER_MS / 1_000
+        left = TIMER_MS if at is None else at - self.engine.clock.now()
+        return max(0.005, min(TIMER_MS, left) / 1_000)
+
+    async def timers(self) -> int:
+        """Delays, ttls, retries and cancels that nobody confirmed."""
+        now, done = self.engine.clock.now(), 0
+        while rows := await self.engine.read(lambda tx: timers.due(tx, now, STEP)):
+            done += len(rows)
+            await self._all(
+                [self.engine.submit(due.due, Due(run_id=ref, due_at=due_at), bulk=True) for due_at, _, ref in rows],
+            )
+            if len(rows) < STEP:
+                break
+        return done
+
+    async def work(self) -> int:
+        """Durable work items: cascades, and runs that waited for a version."""
+        now, done = self.engine.clock.now(), 0
+        for work_id, kind, ref in await self.engine.read(lambda tx: timers.due_work(tx, now, STEP)):
+            done += 1
+            match kind:
+                case "cancel_children":
+                    await self._cancel_children(work_id, ref)
+                case "unpark":
+                    await self._unpark(work_id, int(ref))
+                case "reopen":
+                    env_id, queue_id = ref.split(":")
+                    await self.engine.call(queues.reopen_queue, ReopenQueue(env_id=int(env_id), queue_id=int(queue_id), work_id=work_id))
+                case _:
+                    log.error("unknown work item", extra={"kind": kind, "id": work_id})
+                    await self.engine.call(due.drop_work, DropWork(work_id=work_id))
+        return done
+
+    async def _cancel_children(self, work_id: str, parent_id: str) -> None:
+        while True:
+            children = await self.engine.read(lambda tx: runs.children(tx, parent_id, control.CASCADE))
+            await self.engine.call(control.cancel_children, CancelChildren(work_id=work_id, parent_id=parent_id, children=children), bulk=True)
+            if not children:
+                return
+
+    async def _unpark(self, work_id: str, env_id: int) -> None:
+        """Runs whose task the current version has, oldest first; those it lacks stay parked."""
+        seen: set[str] = set()
+        while True:
+            rows = [r for r in await self.engine.read(lambda tx: _parked(tx, env_id, STEP + len(seen))) if r[1] not in seen]
+            if not rows:
+                break
+            seen.update(run_id for _, run_id, _ in rows)
+            asked = [
+                Unpark(env_id=env_id, run_id=run_id, task=task, queue=None if queue == f"task/{task}" else queue) for task, run_id, queue in rows
+            ]
+            await self._all([self.engine.submit(due.unpark, item, bulk=True) for item in asked])
+        await self.engine.call(due.drop_work, DropWork(work_id=work_id))
+
+    async def sessions(self) -> int:
+        """Leases that are over, and the slots of workers that are gone."""
+        now, lost = self.engine.clock.now(), 0
+        if self._last and now - self._last > 2 * LEASE_MS:
+            # the clock jumped, or this process slept: workers could not renew either
+            self._no_losses_before = now + LEASE_MS
+        self._last = now
+        if now >= self._no_losses_before:
+            for session in await self.engine.read(lambda tx: sessions_store.lapsed(tx, now, STEP)):
+                if await self.engine.call(sessions.close_session, CloseSession(session=session, lapsed=True)) is True:
+                    log.warning("worker lost: its lease is over", extra={"session": session})
+        for session in await self.engine.read(lambda tx: sessions_store.closed_with_slots(tx, STEP)):
+            lost += await self.lose_slots(session)
+        return lost
+
+    async def lose_slots(self, session: str) -> int:
+        lost = 0
+        while slots := await self.engine.read(lambda tx: lanes.slots_of(tx, session, STEP)):
+            await self._all(
+                [self.engine.submit(attempts.lose, Lose(run_id=r, epoch=e, stalled=True), bulk=True) for r, e, _ in slots],
+            )
+            lost += len(slots)
+        return lost
+
+    async def retention(self) -> None:
+        """Forget what has expired, a bounded number of rows at a time."""
+        now = self.engine.clock.now()
+        await self.engine.write(lambda tx: idempotency.prune(tx, now, 1_000))
+        await self.engine.write(lambda tx: sessions_store.prune(tx, now - 86_400_000))
+        if self.retention_ms is not None:
+            before = now - self.retention_ms
+            await self.engine.write(lambda tx: events.prune(tx, before, 5_000))
+            await self.engine.write(lambda tx: runs.prune(tx, before, 500))
+
+    async def check(self) -> None:
+        """Counters against what they count. A difference is a defect of ours: repair it, and say so loudly."""
+        for lane, used, slots, queued, entries in await self.engine.read(lanes.wrong_counters):
+            if await self.engine.write(_repair(lane)):
+                log.error(
+                    "lane counters were wrong",
+                    extra={"lane": lane, "used": used, "slots": slots, "queued": queued, "entries": entries},
+                )
+
+    async def _all(self, futures: Sequence[Awaitable[object]]) -> None:
+        for result in await asyncio.gather(*futures, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, DatabaseError):
+                raise result
+
+
+def _parked(tx: Connection, env_id: int, limit: int) -> list[tuple[str, str, str | None]]:
+    current = catalog.environment(tx, env_id).current_version
+    known = catalog.task_definitions(tx, env_id, current) if current else {}
+    return runs.parked(tx, env_id, list(known), limit)
+
+
+def _repair(lane_id: int) -> Callable[[Connection], bool]:
+    return lambda tx: lanes.repair(tx, lane_id)

@@ -1,0 +1,279 @@
+"""The in-memory view a flush folds its operations over. `View.apply` is the only place where a run changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import msgspec
+
+from outlast.engine.catalog import Catalog, Placement
+from outlast.engine.rows import NeedsLock, Rows
+from outlast.model.change import (
+    CancelChildren,
+    Change,
+    ClearTimer,
+    Dequeue,
+    Effect,
+    Enqueue,
+    Finish,
+    FreeSlot,
+    Park,
+    SetTimer,
+    TellWorker,
+    Unpark,
+)
+from outlast.model.lane import Lane
+from outlast.model.lifecycle import TRANSITIONS
+from outlast.model.messages import LogLine
+from outlast.model.refusal import Refusal
+from outlast.model.run import FAILED, Event, Run, RunData, RunOptions
+from outlast.store.batches import Batch
+from outlast.store.database import Connection
+from outlast.store.idempotency import Key
+from outlast.store.lanes import LaneKey
+from outlast.store.sessions import Session
+
+TIMER = "run"
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A worker that must hear of a change after the commit."""
+
+    session: str
+    run_id: str
+    epoch: int
+
+
+@dataclass(slots=True)
+class Writes:
+    """What the flush will write, each row once, batched by kind."""
+
+    born: dict[str, RunData] = field(default_factory=dict[str, RunData])
+    changed: set[str] = field(default_factory=set[str])
+    results: dict[str, Finish] = field(default_factory=dict[str, Finish])
+    options: dict[str, RunOptions] = field(default_factory=dict[str, RunOptions])
+    tags: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
+    failures: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    parked: dict[str, tuple[int, str, str, str | None]] = field(default_factory=dict[str, tuple[int, str, str, str | None]])
+    unparked: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
+    entries: dict[str, tuple[int, int, str]] = field(default_factory=dict[str, tuple[int, int, str]])
+    gone_entries: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    slots: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
+    gone_slots: list[tuple[str]] = field(default_factory=list[tuple[str]])
+    timers: set[tuple[int, str, str]] = field(default_factory=set[tuple[int, str, str]])
+    gone_timers: set[tuple[int, str, str]] = field(default_factory=set[tuple[int, str, str]])
+    work: list[tuple[str, str, str, int]] = field(default_factory=list[tuple[str, str, str, int]])
+    gone_work: list[tuple[str]] = field(default_factory=list[tuple[str]])
+    keys: list[tuple[int, str, str, str, int, str | None]] = field(default_factory=list[tuple[int, str, str, str, int, str | None]])
+    requests: dict[str, tuple[str, str | None, int]] = field(default_factory=dict[str, tuple[str, str | None, int]])
+    batches: set[str] = field(default_factory=set[str])
+    born_batches: set[str] = field(default_factory=set[str])
+    batch_items: list[tuple[str, int, str | None, str, str | None]] = field(default_factory=list[tuple[str, int, str | None, str, str | None]])
+    sessions: set[str] = field(default_factory=set[str])
+    lanes: set[int] = field(default_factory=set[int])
+    bases: set[int] = field(default_factory=set[int])
+    logs: list[LogLine] = field(default_factory=list[LogLine])
+
+
+class View:
+    """Loaded rows, what was decided over them, and what must happen after the commit."""
+
+    def __init__(self, tx: Connection, catalog: Catalog, *, now: int, new_id: Callable[[str, int], str]) -> None:
+        self.tx = tx
+        self.catalog = catalog
+        self.now = now
+        self._new_id = new_id
+        self.runs: dict[str, Run] = {}
+        self.data: dict[str, RunData] = {}
+        self.hashes: dict[str, str | None] = {}
+        self.lanes: dict[int, Lane] = {}
+        self.lane_ids: dict[LaneKey, int] = {}
+        self.keys: dict[Key, tuple[str, int]] = {}
+        self.requests: dict[str, tuple[str, str | None]] = {}
+        self.batches: dict[str, Batch] = {}
+        self.batch_items: dict[tuple[str, int], str | None] = {}
+        self.sessions: dict[str, Session] = {}
+        self.loaded = Rows()
+        self.writes = Writes()
+        self.events: dict[str, Event] = {}
+        self.finished: set[str] = set()
+        self.told: list[Told] = []
+        self.woken: set[int] = set()  # environments in which something became claimable
+        self.catalog_changed = False
+        self.new_lanes: dict[LaneKey, tuple[int, int]] = {}
+
+    def new_id(self, prefix: str) -> str:
+        return self._new_id(prefix, self.now)
+
+    def run(self, run_id: str, env_id: int | None = None) -> Run | None:
+        """The run; None when there is none, or when it belongs to another environment."""
+        if run_id not in self.loaded.runs and run_id not in self.runs:
+            raise NeedsLock(Rows(runs={run_id}))
+        run = self.runs.get(run_id)
+        return run if run is not None and (env_id is None or run.env_id == env_id) else None
+
+    def apply(self, change: Change | Refusal) -> Run | Refusal:
+        """The only place where a run changes."""
+        if isinstance(change, Refusal):
+            return change
+        run, old = change.run, self.runs.get(change.run.id)
+        if old is None:
+            run = msgspec.structs.replace(run, snapshot=1)
+        else:
+            assert run.execution in TRANSITIONS[old.execution] or run.execution is old.execution, f"{old.execution} → {run.execution}"
+            if run.id not in self.events:
+                run = msgspec.structs.replace(run, snapshot=old.snapshot + 1)
+        for effect in change.effects:
+            run = self._effect(run, old, effect)
+        self.runs[run.id] = run
+        self.writes.changed.add(run.id)
+        self._record(run, change)
+        return run
+
+    def bear(self, change: Change, data: RunData) -> Run:
+        """A run that did not exist."""
+        self.writes.born[change.run.id] = data
+        run = self.apply(change)
+        assert isinstance(run, Run)
+        return run
+
+    def _record(self, run: Run, change: Change) -> None:
+        data = {"status": run.status.value, "execution": run.execution.value, "epoch": run.epoch, "attempt": run.attempt}
+        if change.data:
+            data.update(change.data)
+        earlier = self.events.get(run.id)
+        if earlier is not None:
+            data = {**earlier.data, **data}
+        kind = f"{earlier.kind}, {change.reason}" if earlier is not None else change.reason
+        self.events[run.id] = Event(run_id=run.id, env_id=run.env_id, n=run.snapshot, kind=kind, at=self.now, data=data)
+
+    def _effect(self, run: Run, old: Run | None, effect: Effect) -> Run:
+        writes = self.writes
+        match effect:
+            case Enqueue():
+                return self._enqueue(run)
+            case Dequeue():
+                self._dequeue(run)
+                return msgspec.structs.replace(run, lane_id=None)
+            case FreeSlot():
+                self._free_slot(old or run)
+                # a requeue follows with a lane of its own
+                return msgspec.structs.replace(run, lane_id=None)
+            case SetTimer():
+                assert run.due_at is not None
+                writes.gone_timers.discard((run.due_at, TIMER, run.id))
+                writes.timers.add((run.due_at, TIMER, run.id))
+            case ClearTimer(due_at):
+                timer = (due_at, TIMER, run.id)
+                if timer in writes.timers:
+                    writes.timers.discard(timer)
+                else:
+                    writes.gone_timers.add(timer)
+            case Park():
+                writes.parked[run.id] = (run.env_id, run.task, run.id, run.queue)
+            case Unpark():
+                if writes.parked.pop(run.id, None) is None:
+                    writes.unparked.append((run.env_id, run.task, run.id))
+            case Finish():
+                self._finish(run, effect)
+            case CancelChildren():
+                writes.work.append((self.new_id("work"), "cancel_children", run.id, self.now))
+            case TellWorker():
+                if old is not None and old.held_by is not None:
+                    self.told.append(Told(old.held_by, run.id, run.epoch))
+            case _:
+                assert_never(effect)
+        return run
+
+    def _finish(self, run: Run, done: Finish) -> None:
+        self.writes.results[run.id] = done
+        self.hashes[run.id] = done.result_hash
+        self.finished.add(run.id)
+        if run.status in FAILED:
+            self.writes.failures.append((run.env_id, run.id))
+        if run.batch_id is None:
+            return
+        batch = self.batch(run.batch_id)
+        if batch is not None:
+            batch.remaining -= 1
+            self._touch_batch(batch)
+
+    def batch(self, batch_id: str) -> Batch | None:
+        if batch_id not in self.loaded.batches and batch_id not in self.batches:
+            raise NeedsLock(Rows(batches={batch_id}))
+        return self.batches.get(batch_id)
+
+    def _touch_batch(self, batch: Batch) -> None:
+        batch.updated_at = self.now
+        if batch.remaining == 0 and batch.sealed_at is not None and batch.completed_at is None:
+            batch.completed_at = self.now
+        self.writes.batches.add(batch.id)
+
+    touch_batch = _touch_batch
+
+    # ---- lanes
+
+    def lane(self, lane_id: int) -> Lane:
+        found = self.lanes.get(lane_id)
+        assert found is not None, f"lane {lane_id} was not locked"
+        return found
+
+    def lane_for(self, run: Run) -> Lane:
+        assert run.queue_id is not None
+        key = (run.queue_id, run.concurrency_key or "", run.route)
+        lane_id = self.lane_ids.get(key)
+        if lane_id is None:
+            raise NeedsLock(Rows(lanes={key: run.env_id}))
+        return self.lane(lane_id)
+
+    def _touch(self, lane: Lane) -> None:
+        self.writes.lanes.add(lane.id)
+        self.writes.bases.add(lane.base_id)
+
+    def _enqueue(self, run: Run) -> Run:
+        lane = self.lane_for(run)
+        if not lane.queued:
+            lane.head = run.pos
+        elif lane.head is not None:
+            lane.head = min(lane.head, run.pos)
+        lane.queued += 1
+        self._touch(lane)
+        self.writes.entries[run.id] = (lane.id, run.pos, run.id)
+        self.woken.add(run.env_id)
+        return msgspec.structs.replace(run, lane_id=lane.id)
+
+    def _dequeue(self, run: Run) -> None:
+        assert run.lane_id is not None
+        lane = self.lane(run.lane_id)
+        lane.queued -= 1
+        lane.head = None  # looked up when it is written
+        self._touch(lane)
+        if self.writes.entries.pop(run.id, None) is None:
+            self.writes.gone_entries.append((run.lane_id, run.pos, run.id))
+
+    def _free_slot(self, run: Run) -> None:
+        assert run.lane_id is not None
+        base = self.lane(self.lane(run.lane_id).base_id)
+        base.used -= 1
+        assert base.used >= 0, f"lane {base.id} would have {base.used} slots"
+        self._touch(base)
+        self.writes.gone_slots.append((run.id,))
+        self.woken.add(run.env_id)
+
+    def take_slot(self, run: Run, *, session: str, executor: str) -> None:
+        """The claim's half of a slot: its entry becomes a slot of the same lane."""
+        assert run.lane_id is not None
+        lane = self.lane(run.lane_id)
+        lane.queued -= 1
+        lane.head = None
+        base = self.lane(lane.base_id)
+        base.used += 1
+        self._touch(lane)
+        self._touch(base)
+        self.writes.gone_entries.append((run.lane_id, run.pos, run.id))
+        self.writes.slots.append((run.id, run.env_id, run.lane_id, session, executor, run.epoch, self.now, None))
+
+    def place(self, env_id: int, task: str, queue: str | None, version: str | None) -> Placement:
+        return self.catalog.place(self.tx, env_id, task, queue, version)

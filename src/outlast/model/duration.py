@@ -1,0 +1,37 @@
+"""Durations as people write them: `90s`, `10m`, `1h30m`, `2d`, `1w`."""
+
+from __future__ import annotations
+
+import re
+
+from outlast.model.limits import MAX_FUTURE_MS
+
+FORMS = "a duration such as '90s', '10m', '1h30m', '2d' or '1w'"
+_WHOLE = re.compile(r"(?:[0-9]+(?:w|d|hr|h|m|s))+")
+_PART = re.compile(r"([0-9]+)(w|d|hr|h|m|s)")
+_UNIT_MS = {"w": 604_800_000, "d": 86_400_000, "hr": 3_600_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
+
+
+def parse_duration(text: str) -> int:
+    """Milliseconds of a duration.
+
+    Raises:
+        ValueError: not a duration, longer than 100 characters, or over ten years; the message names the accepted forms.
+    """
+    if len(text) > 100 or not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text[:100]!r} is not {FORMS}")
+    total = sum(int(number) * _UNIT_MS[unit] for number, unit in _PART.findall(text))
+    if total > MAX_FUTURE_MS:
+        raise ValueError(f"{text!r} is longer than ten years")
+    return total
+
+
+def format_duration(ms: int) -> str:
+    """The shortest text that `parse_duration` reads back, rounded down to whole seconds."""
+    seconds = ms // 1_000
+    parts: list[str] = []
+    for unit, size in (("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        number, seconds = divmod(seconds, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"

@@ -1,0 +1,64 @@
+"""Lanes: the queue of one (queue, concurrency key, route), and how free slots are shared among them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+
+class Lane(msgspec.Struct, kw_only=True):
+    """One lane as its row holds it. `used` counts slots and lives on the base lane only."""
+
+    id: int
+    base_id: int
+    env_id: int
+    queue_id: int
+    key: str
+    route: str
+    head: int | None
+    used: int
+    queued: int
+    open: bool
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A lane with something to do. `free` is what its base has left, shared by all lanes of that base."""
+
+    lane_id: int
+    base_id: int
+    free: int
+
+
+def route(version: str | None, kind: Literal["async", "thread"]) -> str:
+    """Who may take a run: any current worker, or only those of one version; and which executors."""
+    name = f"v:{version}" if version else "current"
+    return f"{name}/thread" if kind == "thread" else name
+
+
+def kind_of(name: str) -> Literal["async", "thread"]:
+    return "thread" if name.endswith("/thread") else "async"
+
+
+def effective_limit(queue_limit: int | None, override: int | None, env_limit: int) -> int:
+    """A queue's limit: its override, else its own, and never above the environment's (which burst does not raise here)."""
+    own = override if override is not None else queue_limit
+    return env_limit if own is None else min(own, env_limit)
+
+
+def share(candidates: Sequence[Candidate], room: int) -> dict[int, int]:
+    """How many runs to take from each lane: a fair part for all first, then what is left to the same lanes in order."""
+    take = {c.lane_id: 0 for c in candidates}
+    left = {c.base_id: c.free for c in candidates}
+    rounds = [-(-room // max(1, len(candidates))), room]  # a fair part rounded up, then everything
+    for part in rounds:
+        for c in candidates:
+            if room <= 0:
+                return take
+            n = min(part, left[c.base_id], room)
+            if n > 0:
+                take[c.lane_id] += n
+                left[c.base_id] -= n
+                room -= n
+    return take

@@ -1,0 +1,269 @@
+"""What may happen to a run. Pure: each function takes a run and gives the Change, or a Refusal; nothing else is touched."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from outlast.model.change import (
+    CANCEL_CHILDREN,
+    DEQUEUE,
+    ENQUEUE,
+    FREE_SLOT,
+    PARK,
+    SET_TIMER,
+    TELL_WORKER,
+    UNPARK,
+    Change,
+    ClearTimer,
+    Effect,
+    Finish,
+)
+from outlast.model.failure import Failure, internal
+from outlast.model.lane import kind_of, route
+from outlast.model.limits import CANCEL_DEADLINE_MS, LOSS_BACKOFF_MS, MAX_ATTEMPTS, MAX_DELIVERIES, MAX_LOSSES, WARM_RETRY_MS
+from outlast.model.refusal import Refusal
+from outlast.model.result import Result, encode_failure
+from outlast.model.run import HOLDS_SLOT, Execution, Run, Status
+
+E = Execution
+
+# from → what may follow; the diagram in docs/internals is rendered from this table, and View.apply asserts it
+TRANSITIONS: Final[dict[Execution, frozenset[Execution]]] = {
+    E.PENDING_VERSION: frozenset({E.DELAYED, E.QUEUED, E.FINISHED}),
+    E.DELAYED: frozenset({E.DELAYED, E.QUEUED, E.PENDING_VERSION, E.FINISHED}),
+    E.QUEUED: frozenset({E.QUEUED, E.DEQUEUED, E.EXECUTING, E.PENDING_VERSION, E.FINISHED}),
+    E.DEQUEUED: frozenset({E.EXECUTING, E.QUEUED, E.PENDING_CANCEL, E.FINISHED}),
+    E.EXECUTING: frozenset(
+        {E.EXECUTING, E.EXECUTING_WITH_WAITPOINTS, E.SUSPENDED, E.QUEUED, E.PENDING_CANCEL, E.FINISHED},
+    ),
+    E.EXECUTING_WITH_WAITPOINTS: frozenset({E.EXECUTING, E.SUSPENDED, E.QUEUED, E.PENDING_CANCEL, E.FINISHED}),
+    E.SUSPENDED: frozenset({E.QUEUED, E.EXECUTING, E.FINISHED}),
+    E.PENDING_CANCEL: frozenset({E.PENDING_CANCEL, E.FINISHED}),
+    E.FINISHED: frozenset(),
+}
+
+
+def fence(run: Run, epoch: int) -> Refusal | None:
+    """Why a worker's write must not touch this run, or None."""
+    if run.epoch != epoch:
+        return Refusal("stale_epoch", f"run {run.id} was claimed again (epoch {run.epoch}, yours {epoch}): stop it", {"epoch": run.epoch})
+    if run.execution is E.FINISHED:
+        code = "run_cancelled" if run.status is Status.CANCELED else "run_final"
+        return Refusal(code, f"run {run.id} is already {run.status.value}")
+    if run.execution not in HOLDS_SLOT:
+        return Refusal("stale_epoch", f"run {run.id} is not held by a worker now: stop it", {"epoch": run.epoch})
+    return None
+
+
+def born(run: Run, *, now: int) -> Change:
+    """A new run: parked, delayed, or in its queue."""
+    match run.execution:
+        case E.PENDING_VERSION:
+            return Change(run, "parked", (PARK,))
+        case E.DELAYED:
+            return Change(run, "delayed", (SET_TIMER,))
+        case _:
+            run, effects = queued(run, now=now)
+            return Change(run, "triggered", effects)
+
+
+def queued(run: Run, *, now: int) -> tuple[Run, tuple[Effect, ...]]:
+    """The run as it enters its queue for the first time; its time to live starts here."""
+    due_at = now + run.ttl_ms if run.ttl_ms else None
+    run = replace(
+        run, status=Status.QUEUED, execution=E.QUEUED, queued_at=run.queued_at or now, due_at=due_at, pos=run.pos + now, updated_at=now
+    )
+    return run, (ENQUEUE, SET_TIMER) if due_at else (ENQUEUE,)
+
+
+def release(run: Run, *, now: int) -> Change | Refusal:
+    """A delayed run is due. Its place in the queue counts from the due time."""
+    if run.execution is not E.DELAYED or run.due_at is None:
+        return Refusal("not_delayed", f"run {run.id} is {run.status.value}, not DELAYED")
+    due_at = run.due_at
+    out, effects = queued(replace(run, queued_at=due_at, pos=run.pos - now + min(due_at, now)), now=now)
+    return Change(out, "queued", (ClearTimer(due_at), *effects))
+
+
+def unpark(run: Run, *, queue_id: int, queue: str, to: str, ttl_ms: int | None, now: int) -> Change | Refusal:
+    """The task and queue of a parked run are known now. One that is still delayed goes on being delayed."""
+    if run.execution is not E.PENDING_VERSION:
+        return Refusal("invalid", f"run {run.id} is {run.status.value}, not PENDING_VERSION")
+    run = replace(run, queue_id=queue_id, queue=queue, route=to, ttl_ms=run.ttl_ms if run.ttl_ms is not None else ttl_ms, updated_at=now)
+    if run.due_at is not None and run.due_at > now:
+        return Change(replace(run, status=Status.DELAYED, execution=E.DELAYED), "delayed", (UNPARK, SET_TIMER))
+    out, effects = queued(replace(run, due_at=None), now=now)
+    return Change(out, "queued", (UNPARK, *effects))
+
+
+def claim(run: Run, *, session: str, version: str, pin: bool, now: int) -> Change | Refusal:
+    """A worker with a free slot takes the run and starts it, in one write: attempt + 1, epoch + 1.
+
+    `pin`: from now on only workers of this version may have the run (development, with one copy of the code, does not pin).
+    """
+    if run.execution is not E.QUEUED:
+        return Refusal("not_claimed", f"run {run.id} is {run.status.value}, not QUEUED")
+    effects: tuple[Effect, ...] = (ClearTimer(run.due_at),) if run.due_at is not None else ()
+    started = replace(
+        run,
+        status=Status.EXECUTING,
+        execution=E.EXECUTING,
+        epoch=run.epoch + 1,
+        attempt=run.attempt + 1,
+        held_by=session,
+        version=run.version if pin and run.version else version,
+        route=route(version, kind_of(run.route)) if pin else run.route,
+        due_at=None,
+        started_at=run.started_at or now,
+        updated_at=now,
+    )
+    return Change(started, "started", effects)
+
+
+def expire(run: Run, *, now: int) -> Change | Refusal:
+    """The time to live of a run that never started is over."""
+    if run.execution is not E.QUEUED or run.started_at is not None or run.due_at is None or run.due_at > now:
+        return Refusal("invalid", f"run {run.id} is {run.status.value} and cannot expire now")
+    error = encode_failure(Failure(type="STRING_ERROR", message=f"Run expired because it did not start within its ttl of {run.ttl_ms} ms"))
+    return _finish(run, Status.EXPIRED, "expired", Finish(error=error), now=now)
+
+
+def complete(run: Run, result: Result, *, now: int) -> Change | Refusal:
+    """The worker reports the end of an attempt. A confirmation of a cancelled run never changes its final status."""
+    if refusal := fence(run, result.epoch):
+        return refusal
+    if run.attempt != result.attempt:
+        return Refusal("stale_epoch", f"run {run.id} is in attempt {run.attempt}, not {result.attempt}: stop it", {"epoch": run.epoch})
+    run = replace(run, usage_ms=run.usage_ms + max(0, result.usage_ms))
+    if run.execution is E.PENDING_CANCEL:
+        return confirm_cancel(run, now=now)
+    match result.outcome:
+        case "ok":
+            done = Finish(output=result.output, output_type=result.output_type, result_hash=result.hash)
+            return _finish(run, Status.COMPLETED, "completed", done, now=now)
+        case "retry":
+            return fail_attempt(run, result, now=now)
+        case "timed_out":
+            return _fail(run, Status.TIMED_OUT, result, now=now)
+        case "crashed":
+            return _fail(run, Status.CRASHED, result, now=now)
+        case _:
+            return _fail(run, Status.FAILED, result, now=now)
+
+
+def fail_attempt(run: Run, result: Result, *, now: int) -> Change:
+    """A failed attempt that is to be tried again: in place after a short pause, through the queue after a long one."""
+    if run.attempt >= MAX_ATTEMPTS or (run.max_attempts is not None and run.attempt - run.losses >= max(1, run.max_attempts)):
+        return _fail(run, Status.FAILED, result, now=now)
+    data: dict[str, object] = {"error": result.error_name, "retry_at": now + result.retry_delay_ms}
+    if result.retry_delay_ms < WARM_RETRY_MS:
+        return Change(replace(run, attempt=run.attempt + 1, updated_at=now), "retrying", (), data)
+    return _requeue(run, at=now + result.retry_delay_ms, reason="retrying", now=now, data=data)
+
+
+def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Change | Refusal:
+    """The executor or worker that held the run is gone. The extra attempt is not counted, three losses are poison.
+
+    `give_up`: end the run instead of trying again (a stalled run in development).
+    """
+    if refusal := fence(run, epoch):
+        return refusal
+    if run.execution is E.PENDING_CANCEL:
+        return confirm_cancel(run, now=now)
+    if not started:
+        return give_back(run, reason="delivery lost", now=now)
+    losses = run.losses + 1
+    lost = replace(run, losses=losses)
+    stalled = internal("TASK_RUN_STALLED_EXECUTING", "the worker that executed the run was lost")
+    if give_up:
+        return _finish(lost, Status.CANCELED, "worker lost", Finish(error=encode_failure(stalled)), now=now)
+    if losses >= MAX_LOSSES:
+        error = internal("TASK_RUN_CRASHED", f"{losses} workers were lost while they executed this run; it was taken for poison")
+        return _finish(lost, Status.CRASHED, "poison", Finish(error=encode_failure(error)), now=now)
+    if run.attempt >= MAX_ATTEMPTS:
+        return _finish(lost, Status.CRASHED, "worker lost", Finish(error=encode_failure(stalled)), now=now)
+    return _requeue(lost, at=now + LOSS_BACKOFF_MS, reason="worker lost", now=now)
+
+
+def give_back(run: Run, *, reason: str, now: int) -> Change:
+    """A claimed run that never began: the attempt is given back and a delivery counted; the twelfth is the last."""
+    back = replace(run, attempt=max(0, run.attempt - 1), deliveries=run.deliveries + 1)
+    if reason == "drain":
+        back = replace(back, deliveries=run.deliveries)
+    if back.deliveries >= MAX_DELIVERIES:
+        error = internal("TASK_RUN_DEQUEUED_MAX_RETRIES", f"dead letter: the run was handed to a worker {back.deliveries} times and never began")
+        return _finish(back, Status.SYSTEM_FAILURE, "dead letter", Finish(error=encode_failure(error)), now=now)
+    return _requeue(back, at=now, reason=reason, now=now)
+
+
+def cancel(run: Run, *, reason: str, now: int) -> Change | Refusal:
+    """Final for users at once; a worker that executes it keeps slot and lease until it confirms, or for a minute."""
+    if run.execution is E.PENDING_CANCEL:
+        return Change(replace(run, updated_at=now), "cancel repeated", (TELL_WORKER,))
+    if run.is_final:
+        return Refusal("run_final", f"run {run.id} is already {run.status.value}", {"status": run.status.value})
+    error = Finish(error=encode_failure(internal("TASK_RUN_CANCELLED", reason)))
+    if run.execution not in HOLDS_SLOT:
+        return _finish(run, Status.CANCELED, "cancelled", error, now=now, more=(CANCEL_CHILDREN,))
+    due_at = now + CANCEL_DEADLINE_MS
+    asked = replace(
+        run,
+        status=Status.CANCELED,
+        execution=E.PENDING_CANCEL,
+        cancel_asked=now,
+        finished_at=now,
+        due_at=due_at,
+        updated_at=now,
+    )
+    return Change(asked, "cancelled", (error, TELL_WORKER, SET_TIMER, CANCEL_CHILDREN))
+
+
+def confirm_cancel(run: Run, *, now: int) -> Change:
+    """The worker stopped, was lost, or stayed silent for a minute: the slot is free, the status stays CANCELED."""
+    effects: tuple[Effect, ...] = (FREE_SLOT, ClearTimer(run.due_at)) if run.due_at is not None else (FREE_SLOT,)
+    return Change(replace(run, execution=E.FINISHED, held_by=None, due_at=None, updated_at=now), "cancel confirmed", effects)
+
+
+def reschedule(run: Run, *, due_at: int, now: int) -> Change | Refusal:
+    if run.execution is not E.DELAYED or run.due_at is None:
+        return Refusal("not_delayed", f"run {run.id} is {run.status.value}: only a DELAYED run can be rescheduled")
+    return Change(replace(run, due_at=due_at, updated_at=now), "rescheduled", (ClearTimer(run.due_at), SET_TIMER))
+
+
+def retry_due(run: Run, *, now: int) -> Change | Refusal:
+    """A long retry's pause is over: back into the queue, where the run keeps its first place."""
+    if run.execution is not E.QUEUED or run.lane_id is not None or run.due_at is None or run.due_at > now:
+        return Refusal("invalid", f"run {run.id} does not wait for a retry")
+    return Change(replace(run, status=Status.QUEUED, due_at=None, updated_at=now), "queued", (ClearTimer(run.due_at), ENQUEUE))
+
+
+def _requeue(run: Run, *, at: int, reason: str, now: int, data: dict[str, object] | None = None) -> Change:
+    back = replace(run, execution=E.QUEUED, held_by=None, updated_at=now)
+    if at <= now:
+        return Change(replace(back, status=Status.QUEUED, due_at=None), reason, (FREE_SLOT, ENQUEUE), data)
+    # between attempts users see EXECUTING ("Reattempting"), as in Trigger.dev
+    waiting = replace(back, status=Status.EXECUTING, due_at=at, lane_id=None)
+    return Change(waiting, reason, (FREE_SLOT, SET_TIMER), data)
+
+
+def _fail(run: Run, status: Status, result: Result, *, now: int) -> Change:
+    done = Finish(error=result.error, result_hash=result.hash)
+    return _finish(run, status, "failed", done, now=now, data={"error": result.error_name})
+
+
+def _finish(
+    run: Run, status: Status, reason: str, done: Finish, *, now: int, more: tuple[Effect, ...] = (), data: dict[str, object] | None = None
+) -> Change:
+    effects: list[Effect] = [done]
+    if run.execution in HOLDS_SLOT:
+        effects.append(FREE_SLOT)
+    elif run.execution is E.QUEUED and run.lane_id is not None:
+        effects.append(DEQUEUE)
+    elif run.execution is E.PENDING_VERSION:
+        effects.append(UNPARK)
+    if run.due_at is not None and run.execution is not E.PENDING_VERSION:
+        effects.append(ClearTimer(run.due_at))
+    final = replace(run, status=status, execution=E.FINISHED, held_by=None, due_at=None, finished_at=now, updated_at=now)
+    return Change(final, reason, (*effects, *more), data)

@@ -1,0 +1,50 @@
+"""Every limit in one place, with its reason. Those a deployment may change are settings too (`outlast settings`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LEASE_MS: Final = 30_000  # three heartbeats
+HEARTBEAT_MS: Final = 10_000
+UPKEEP_MS: Final = 5_000  # lost leases are looked for this often, so a lost worker costs at most 35 s
+POLL_MS: Final = 5_000  # behind every wake: a lost wake costs this, never a run
+START_DEADLINE_MS: Final = 60_000  # a prefetched run must start by then
+CANCEL_DEADLINE_MS: Final = 60_000  # a cancelled run whose worker stays silent is forced to its end
+MAX_DELIVERIES: Final = 12  # claims lost before user code began; then the run is dead-lettered
+MAX_LOSSES: Final = 3  # workers lost while executing the run; then it is taken for poison
+LOSS_BACKOFF_MS: Final = 250
+MAX_ATTEMPTS: Final = 250
+WARM_RETRY_MS: Final = 30_000  # a shorter retry stays in its process
+
+MAX_PAYLOAD_BYTES: Final = 3 * 1024 * 1024
+MAX_OUTPUT_BYTES: Final = 10 * 1024 * 1024
+MAX_METADATA_BYTES: Final = 256 * 1024
+MAX_BATCH_ITEMS: Final = 1_000
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024  # a batch: read in one piece, so bounded well below memory
+MAX_JSON_DEPTH: Final = 100  # Python's own parser fails at 1,000
+MAX_INTEGER_DIGITS: Final = 4_300  # Python's own limit against quadratic parsing
+MAX_TAGS: Final = 10
+MAX_TAG_CHARS: Final = 128
+MAX_KEY_CHARS: Final = 2_048  # idempotency keys
+MAX_CONCURRENCY_KEY_CHARS: Final = 128
+MAX_DEPTH: Final = 200  # a task that triggers itself for ever stops here
+MAX_PRIORITY: Final = 86_400 * 365  # seconds of head start: a year
+MIN_DURATION_SECONDS: Final = 5  # of max_duration
+MAX_FUTURE_MS: Final = 10 * 366 * 86_400_000  # delays and ttls reach ten years
+MAX_LOG_CHARS: Final = 128 * 1024
+MAX_ERROR_MESSAGE_CHARS: Final = 4 * 1024
+MAX_ERROR_STACK_CHARS: Final = 64 * 1024
+MAX_REGISTERED_TASKS: Final = 10_000
+MAX_SCHEMA_BYTES: Final = 256 * 1024
+MAX_CONCURRENCY: Final = 100_000
+
+IDEMPOTENCY_TTL_MS: Final = 30 * 86_400_000
+REQUEST_TTL_MS: Final = 86_400_000  # a client's retry finds its first answer for a day
+
+TASK_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
+TASK_QUEUE_PREFIX: Final = "task/"  # reserved for the tasks' own queues
+
+MACHINES: Final = ("micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x")
+DEFAULT_MACHINE: Final = "small-1x"

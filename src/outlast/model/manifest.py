@@ -1,0 +1,56 @@
+"""What a worker says about its code: the tasks and queues of one version."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from outlast.model.retry import Retry
+
+PROTOCOL = 1
+
+
+class QueueDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    name: str
+    concurrency_limit: int | None = None
+
+
+class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task as the server needs to know it. `kind` says which executors run it."""
+
+    id: str
+    kind: Literal["async", "thread"] = "async"
+    file: str = ""
+    line: int = 0
+    description: str | None = None
+    queue: QueueDefinition | None = None  # None: its own, named task/<id>
+    retry: Retry | None = None
+    machine: str | None = None
+    max_duration: float | None = None
+    ttl_ms: int | None = None
+    schedule: dict[str, Any] | None = None
+    payload_schema: dict[str, Any] | None = None
+
+    @property
+    def queue_name(self) -> str:
+        return self.queue.name if self.queue else f"task/{self.id}"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """All tasks and queues found in a project, with the hash of the code they came from."""
+
+    protocol: int = PROTOCOL
+    python: str
+    content_hash: str
+    tasks: list[TaskDefinition]
+    queues: list[QueueDefinition] = []
+
+
+def digest(manifest: Manifest) -> str:
+    """Equal manifests have equal digests, whatever order their tasks were found in."""
+    ordered = msgspec.structs.replace(
+        manifest, tasks=sorted(manifest.tasks, key=lambda t: t.id), queues=sorted(manifest.queues, key=lambda q: q.name)
+    )
+    return hashlib.sha256(msgspec.json.encode(ordered, order="deterministic")).hexdigest()

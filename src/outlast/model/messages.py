@@ -1,0 +1,220 @@
+"""What server and worker say to each other. A frame is a msgpack array of messages `[kind, …]`; all may be sent twice.
+
+Worker writes are known by (run, epoch, attempt), pushes by (run, epoch). See `docs/internals/channel.md`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from outlast.model.failure import Failure
+from outlast.model.manifest import Manifest
+
+MAX_FRAME_MESSAGES = 1_000
+MAX_FRAME_BYTES = 16 * 1024 * 1024  # one output may have 10 MB; batches are cut well below
+
+Kind = Literal["async", "thread"]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
+    pass
+
+
+# ---- supervisor → server
+
+
+class Hello(Message, tag="hello", frozen=True, array_like=True):
+    protocol: int
+    worker: str  # stable name of this worker, for people
+    boot_id: str
+    manifest: Manifest
+    promote: bool = True
+
+
+class HeldRun(msgspec.Struct, frozen=True, array_like=True):
+    run_id: str
+    epoch: int
+    attempt: int
+    executor: str
+
+
+class Attach(Message, tag="attach", frozen=True, array_like=True):
+    session: str
+    held: list[HeldRun]
+    finished: list[HeldRun] = []  # ended here, their `done` not yet answered: it will be sent again
+
+
+class Beat(Message, tag="beat", frozen=True, array_like=True):
+    n: int
+    free_memory: int = 0
+    loop_lag_ms: dict[str, float] = {}  # by executor
+    active_ms: dict[str, int] = {}  # by run
+
+
+class Lost(Message, tag="lost", frozen=True, array_like=True):
+    executor: str
+    exit_status: int | None  # None: it was hung and the supervisor killed it
+    runs: list[HeldRun]
+
+
+class Drain(Message, tag="drain", frozen=True, array_like=True):
+    pass
+
+
+class Bye(Message, tag="bye", frozen=True, array_like=True):
+    pass
+
+
+# ---- executor → server
+
+
+class Join(Message, tag="join", frozen=True, array_like=True):
+    session: str
+    executor: str
+    token: str
+
+
+class Credit(Message, tag="credit", frozen=True, array_like=True):
+    """How many runs of each kind this executor holds at most (not how many more)."""
+
+    async_slots: int
+    thread_slots: int
+
+
+class Done(Message, tag="done", frozen=True, array_like=True):
+    """The end of an attempt. `retry` asks for another one after `retry_delay_ms`, decided by the worker."""
+
+    n: int
+    run_id: str
+    epoch: int
+    attempt: int
+    outcome: Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed"]
+    output: str | None = None
+    output_type: str = "application/json"
+    error: Failure | None = None
+    retry_delay_ms: int = 0
+    usage_ms: int = 0
+
+
+class Release(Message, tag="release", frozen=True, array_like=True):
+    """Give a run back that did not begin, or must go on elsewhere: not counted as an attempt."""
+
+    n: int
+    run_id: str
+    epoch: int
+    reason: Literal["drain", "missing_code", "not_started"]
+
+
+class LogLine(msgspec.Struct, frozen=True, array_like=True):
+    run_id: str
+    attempt: int
+    at: int
+    level: Literal["debug", "info", "warn", "error"]
+    source: Literal["logger", "logging", "stdout", "stderr", "system"]
+    message: str
+    data: dict[str, Any] | None = None
+
+
+class Log(Message, tag="log", frozen=True, array_like=True):
+    lines: list[LogLine]
+    dropped: int = 0
+
+
+class Refused(Message, tag="refused", frozen=True, array_like=True):
+    """The answer to a write that was not accepted. `over`: the run is no longer this worker's."""
+
+    n: int
+    code: str
+    message: str
+    over: bool
+
+
+class Ok(Message, tag="ok", frozen=True, array_like=True):
+    n: int
+
+
+# ---- server → supervisor
+
+
+class Welcome(Message, tag="welcome", frozen=True, array_like=True):
+    session: str
+    version: str
+    lease_ms: int
+    token: str  # executors of this session join with it
+    env: str  # slug
+    server_time: int
+    env_vars: dict[str, str] = {}
+
+
+class Attached(Message, tag="attached", frozen=True, array_like=True):
+    abandon: list[HeldRun]
+    lease_ms: int
+
+
+class SessionLost(Message, tag="session_lost", frozen=True, array_like=True):
+    """Start anew with `hello`: abandon everything that was held."""
+
+    reason: str
+
+
+class BeatOk(Message, tag="beat_ok", frozen=True, array_like=True):
+    n: int
+    lease_ms: int
+    cancel: list[HeldRun] = []
+    abandon: list[HeldRun] = []
+
+
+class Rejected(Message, tag="rejected", frozen=True, array_like=True):
+    """The worker cannot work with this server; it says why and ends."""
+
+    code: str
+    message: str
+
+
+# ---- server → executor
+
+
+class Joined(Message, tag="joined", frozen=True, array_like=True):
+    executor: str
+
+
+class RunPush(Message, tag="run", frozen=True, array_like=True):
+    """A claimed and started run: call the user's code."""
+
+    run_id: str
+    epoch: int
+    attempt: int
+    task: str
+    version: str
+    payload: str | None
+    payload_type: str
+    metadata: str | None
+    context: dict[str, Any]  # what `ctx` is made of, beside the above (wire names of Trigger.dev)
+    max_attempts: int | None
+    max_duration: float | None
+    max_duration_off: bool = False
+    traceparent: str | None = None
+
+
+class CancelPush(Message, tag="cancel", frozen=True, array_like=True):
+    run_id: str
+    epoch: int
+    grace_ms: int
+
+
+class Abandon(Message, tag="abandon", frozen=True, array_like=True):
+    runs: list[HeldRun]
+
+
+class DrainPush(Message, tag="drain_executor", frozen=True, array_like=True):
+    pass
+
+
+FromWorker = Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log
+ToWorker = Welcome | Attached | SessionLost | BeatOk | Rejected | Joined | RunPush | CancelPush | Abandon | DrainPush | Ok | Refused
+
+encode_frame = msgspec.msgpack.Encoder().encode
+decode_from_worker = msgspec.msgpack.Decoder(list[FromWorker]).decode
+decode_to_worker = msgspec.msgpack.Decoder(list[ToWorker]).decode

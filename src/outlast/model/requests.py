@@ -1,0 +1,228 @@
+"""What the engine is asked: one struct an operation. The edges check and normalise; the engine decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from outlast.model.manifest import Manifest
+from outlast.model.messages import HeldRun, LogLine
+from outlast.model.result import Result
+from outlast.model.run import RunOptions
+
+
+class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+    """Make a run. Times are UTC ms; `ttl_ms` 0 switches the task's own ttl off, None takes it."""
+
+    env_id: int
+    task: str
+    payload: str | None = None
+    payload_type: str = "application/json"
+    metadata: str | None = None
+    options: RunOptions = RunOptions()
+    request_id: str | None = None
+    request_hash: str | None = None  # of the body: another body under the same id is answered with a warning
+    idempotency_hash: str | None = None
+    idempotency_ttl_ms: int = 0
+    queue: str | None = None
+    concurrency_key: str | None = None
+    delay_until: int | None = None
+    ttl_ms: int | None = None
+    priority_ms: int = 0
+    max_attempts: int | None = None
+    max_duration: float | None = None
+    locked_version: str | None = None
+    parent_id: str | None = None
+    batch_id: str | None = None
+    batch_index: int | None = None
+    is_test: bool = False
+
+
+class Triggered(msgspec.Struct, frozen=True, kw_only=True):
+    run_id: str
+    is_cached: bool = False
+    warning: str | None = None
+
+
+class CreateBatch(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    count: int
+    request_id: str | None = None
+    parent_id: str | None = None
+    idempotency_key: str | None = None
+
+
+class BatchCreated(msgspec.Struct, frozen=True, kw_only=True):
+    batch_id: str
+    is_cached: bool = False
+
+
+class FailBatchItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An item that could not be triggered: the batch goes on and names it."""
+
+    env_id: int
+    batch_id: str
+    index: int
+    task: str
+    error: str
+
+
+class Complete(msgspec.Struct, frozen=True, kw_only=True):
+    run_id: str
+    session: str
+    result: Result
+
+
+class Completed(msgspec.Struct, frozen=True, kw_only=True):
+    """`attempt` is the next one when the run is tried again in place, else None."""
+
+    attempt: int | None = None
+    repeat: bool = False
+
+
+class GiveBack(msgspec.Struct, frozen=True, kw_only=True):
+    run_id: str
+    epoch: int
+    reason: str
+
+
+class Lose(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker or executor is gone. `started` is False when the run's code certainly never began.
+
+    `stalled`: nobody saw it die, its lease ran out; in development the laptop was closed, and the run is not tried again.
+    """
+
+    run_id: str
+    epoch: int
+    started: bool = True
+    stalled: bool = False
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    run_id: str
+    reason: str = "Run was cancelled"
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """Trigger the run again, with `overrides` by the names of `Trigger` (and of `RunOptions` under `options`)."""
+
+    env_id: int
+    run_id: str
+    overrides: dict[str, Any] = {}
+    request_id: str | None = None
+
+
+class Reschedule(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    run_id: str
+    due_at: int
+
+
+class AddTags(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    run_id: str
+    tags: list[str]
+
+
+class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker says hello: its manifest becomes a version, or joins the one with the same digest."""
+
+    env_id: int
+    server_id: str
+    worker: str
+    boot_id: str
+    manifest: Manifest
+    promote: bool = True
+
+
+class SessionOpened(msgspec.Struct, frozen=True, kw_only=True):
+    session: str
+    version: str
+    is_current: bool
+
+
+class TakeSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker came back, perhaps to another server."""
+
+    env_id: int
+    session: str
+    server_id: str
+
+
+class SessionTaken(msgspec.Struct, frozen=True, kw_only=True):
+    version: str
+    is_current: bool
+    slots: list[HeldRun]
+
+
+class Beats(msgspec.Struct, frozen=True, kw_only=True):
+    session: str
+
+
+class CloseSession(msgspec.Struct, frozen=True, kw_only=True):
+    """The worker said goodbye, or its lease is over (`lapsed`, checked again under the lock)."""
+
+    session: str
+    lapsed: bool = False
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """A timer of a run has come."""
+
+    run_id: str
+    due_at: int
+
+
+class CancelChildren(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a cancel's cascade: `children` were found under the parent."""
+
+    work_id: str
+    parent_id: str
+    children: list[str]
+
+
+class Unpark(msgspec.Struct, frozen=True, kw_only=True):
+    """A version was registered: this parked run may be known now."""
+
+    env_id: int
+    run_id: str
+    task: str
+    queue: str | None
+
+
+class ReopenQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue's limit changed in code: look again which of its lanes have room."""
+
+    env_id: int
+    queue_id: int
+    work_id: str
+
+
+class DropWork(msgspec.Struct, frozen=True, kw_only=True):
+    work_id: str
+
+
+class PauseQueue(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    queue_id: int
+    paused: bool
+
+
+class OverrideLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """`limit` None takes the override back."""
+
+    env_id: int
+    queue_id: int
+    limit: int | None
+    by: str | None = None
+
+
+class PauseEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    paused: bool
+
+
+class AppendLogs(msgspec.Struct, frozen=True, kw_only=True):
+    lines: list[LogLine]

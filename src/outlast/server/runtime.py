@@ -1,0 +1,146 @@
+"""A server's parts, put together: database, engine, upkeep, channel, app. `outlast server`, `outlast dev` and `Outlast()` all start here."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+
+from outlast.engine.engine import Engine
+from outlast.engine.upkeep import Upkeep
+from outlast.model.limits import LEASE_MS
+from outlast.server.app import create_app
+from outlast.server.channel import Channel
+from outlast.server.websocket import PATH, endpoint
+from outlast.store import catalog, keys
+from outlast.store.database import Connection, Database, DatabaseUnusable
+from outlast.store.migrate import migrate
+from outlast.store.postgres import Postgres
+from outlast.store.sqlite import ServerLock, Sqlite
+
+ENVIRONMENTS = ((1, "dev", "DEVELOPMENT"), (2, "staging", "STAGING"), (3, "prod", "PRODUCTION"), (4, "preview", "PREVIEW"))
+SWITCH_INTERVAL = 0.0001  # at the default of 5 ms a busy event loop starves threads for seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a deployment may set. Concurrency limits are of environments; a queue never gets more than its environment."""
+
+    database: str | None = None  # sqlite:///path or postgresql://…; None: outlast.db in the data folder
+    data: Path = Path(".outlast")
+    schema: str = "outlast"
+    dev_concurrency: int = 100
+    concurrency: int = 1_000
+    burst: float = 1.0
+    retention_days: float | None = None
+    unknown_tasks: str = "park"
+    grace_ms: int = LEASE_MS
+
+
+class Runtime:
+    """An engine with everything around it, in this loop.
+
+    Raises:
+        DatabaseUnusable: the data folder or database cannot be used; the message is for people.
+    """
+
+    def __init__(self, options: Options) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self.options = options
+        self.database, self._lock = open_database(options)
+        try:
+            migrate(self.database)
+            with self.database.transaction() as tx:
+                _seed(tx, options)
+        except BaseException:
+            self._release()
+            raise
+        self.engine = Engine(self.database)
+        secret = self._channel_secret()
+        self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret)
+        self.app: Starlette = create_app(
+            self.engine,
+            unknown_tasks=options.unknown_tasks,
+            routes=[WebSocketRoute(PATH, endpoint(self.engine, self.channel))],
+        )
+        self._upkeep: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.engine.start()
+        retention = self.options.retention_days
+        upkeep = Upkeep(self.engine, retention_ms=int(retention * 86_400_000) if retention else None, grace_ms=self.options.grace_ms)
+        self._upkeep = asyncio.get_running_loop().create_task(upkeep.run())
+
+    async def close(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
+        await self.engine.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def new_key(self, slug: str, name: str) -> str:
+        """Make an API key of an environment. It is shown this once; only its hash is kept."""
+        with self.database.transaction() as tx:
+            return add_key(tx, slug, name, key_id=self.engine.new_id("key", self.engine.clock.now()), now=self.engine.clock.now())
+
+    def knows_key(self, key: str) -> bool:
+        with self.database.transaction() as tx:
+            found = keys.find(tx, key)
+        return found is not None and found.revoked_at is None
+
+    def _channel_secret(self) -> bytes:
+        # every server on this database lets the executors of every session in
+        with self.database.transaction() as tx:
+            return b"channel:" + catalog.environment(tx, 1).signing_secret.encode()
+
+    def _release(self) -> None:
+        self.database.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+def open_database(options: Options) -> tuple[Database, ServerLock | None]:
+    """The database by its address.
+
+    Raises:
+        DatabaseUnusable: an address of no known form, an unwritable folder, another server on the file, no connection.
+    """
+    url = options.database
+    if url is not None and url.startswith(("postgresql://", "postgres://")):
+        return Postgres(url, schema=options.schema), None
+    if url is not None and not url.startswith("sqlite:///"):
+        raise DatabaseUnusable(f"{url.partition(':')[0]!r} is not a database of ours: use sqlite:///file or postgresql://…")
+    path = Path(url.removeprefix("sqlite:///")) if url else options.data / "outlast.db"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseUnusable(f"cannot make the data folder {path.parent}: {error.strerror}") from error
+    lock = ServerLock(path.parent)
+    try:
+        return Sqlite(path), lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _seed(tx: Connection, options: Options) -> None:
+    """The environments exist from the first start; their limits follow the settings of each start."""
+    for id_, slug, type_ in ENVIRONMENTS:
+        limit = options.dev_concurrency if slug == "dev" else options.concurrency
+        catalog.add_environment(tx, id=id_, slug=slug, type=type_, limit=limit, burst=options.burst, signing_secret=secrets.token_urlsafe(32), now=0)
+        catalog.set_environment_limit(tx, id_, limit, options.burst)
+
+
+def add_key(tx: Connection, slug: str, name: str, *, key_id: str, now: int) -> str:
+    found = next(((id_, type_) for id_, s, type_ in ENVIRONMENTS if s == slug), None)
+    if found is None:
+        raise DatabaseUnusable(f"there is no environment {slug!r}: use dev, staging, prod or preview")
+    key = keys.generate(found[1])
+    keys.add(tx, id=key_id, env_id=found[0], name=name, key=key, now=now)
+    return key

@@ -1,0 +1,74 @@
+"""One SQL text, two drivers: what a statement may say, and what a connection can do.
+
+Single statements name their parameters (`:name`), lists of rows take `?`. What differs between the databases stands in
+`{fragments}`; `{in:name}` is a list parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+
+class Connection(Protocol):
+    """An open transaction. Rows are tuples in the order of the SELECT's columns."""
+
+    @property
+    def is_postgres(self) -> bool: ...
+    def execute(self, sql: str, /, **params: Any) -> int:
+        """Rows touched."""
+        ...
+
+    def all(self, sql: str, /, **params: Any) -> list[Row]: ...
+    def many(self, sql: str, rows: Sequence[Row], /) -> int:
+        """The statement once per row; the number of rows touched in all."""
+        ...
+
+
+class Database(Protocol):
+    """`commits_inline` says whether a transaction may run in the event loop's own thread."""
+
+    @property
+    def is_postgres(self) -> bool: ...
+    @property
+    def commits_inline(self) -> bool: ...
+    def clock_offset_ms(self) -> int:
+        """What to add to this process's clock to have the database's; 0 where this process's clock is the clock."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Connection]: ...
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A consistent view for lists; never used for a decision."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class DatabaseError(Exception):
+    """The database refused or broke; `retryable` when the same work may succeed at once."""
+
+    def __init__(self, message: str, *, retryable: bool, unavailable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.unavailable = unavailable
+
+
+class DatabaseUnusable(Exception):
+    """The database cannot be opened or is not ours; the message is for people."""
+
+
+class Again(Exception):
+    """A unique key was taken by another transaction meanwhile: load again and decide again."""
+
+
+def fill(sql: str, fragments: Mapping[str, str]) -> str:
+    for name, text in fragments.items():
+        sql = sql.replace("{" + name + "}", text)
+    return sql
+
+
+Listener = Callable[[str], None]

@@ -1,0 +1,169 @@
+"""PostgreSQL 14 to 18 over sync psycopg 3: one connection for the committer, a small pool for reads."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from outlast.store.database import DatabaseError, DatabaseUnusable, Listener, Row, fill
+
+if TYPE_CHECKING:
+    import psycopg
+
+FRAGMENTS = {
+    "identity": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "transaction_id": "xid8 NOT NULL DEFAULT pg_current_xact_id()",
+    "fillfactor_50": "WITH (fillfactor = 50)",
+    "fillfactor_70": "WITH (fillfactor = 70)",
+    "without_rowid": "",
+    "for_update": "FOR NO KEY UPDATE",
+    "skip_locked": "FOR NO KEY UPDATE SKIP LOCKED",
+    "least": "least",
+}
+_PARAM = re.compile(r"(?<!:):(\w+)")
+_LIST = re.compile(r"\{in:(\w+)\}")
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+CHANNEL = "outlast_wake"
+
+
+class Postgres:
+    """A database by its `postgresql://` address. Tables live in `schema`.
+
+    Raises:
+        DatabaseUnusable: unreachable, or `synchronous_commit` is off (it would lose acknowledged work).
+    """
+
+    is_postgres = True
+    commits_inline = False
+
+    def __init__(self, url: str, *, schema: str = "outlast") -> None:
+        try:
+            import psycopg
+        except ImportError as error:
+            raise DatabaseUnusable("PostgreSQL needs the extra: pip install 'outlast[postgres]'") from error
+        if not _SCHEMA.fullmatch(schema):
+            raise DatabaseUnusable(f"{schema!r} is not a schema name: use lower-case letters, digits and _")
+        self._psycopg = psycopg
+        self._url = url
+        self.schema = schema
+        self._lock = threading.Lock()
+        self._writer: psycopg.Connection[Row] | None = None
+        self._idle: list[psycopg.Connection[Row]] = []
+        self._closed = False
+        try:
+            with self.connect() as connection:
+                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'.encode())
+                row = connection.execute("SHOW synchronous_commit").fetchone()
+        except psycopg.Error as error:
+            raise DatabaseUnusable(f"cannot reach PostgreSQL: {' '.join(str(error).split())}") from error
+        if row and row[0] == "off":
+            raise DatabaseUnusable("PostgreSQL runs with synchronous_commit=off, which loses acknowledged work: switch it on")
+
+    def connect(self) -> psycopg.Connection[Row]:
+        return self._psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=10,
+            options=f"-c search_path={self.schema} -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s",
+        )
+
+    def clock_offset_ms(self) -> int:
+        with self.reading() as connection:
+            before = time.time()
+            [(theirs,)] = connection.all("SELECT extract(epoch FROM clock_timestamp())::double precision")
+            return round((theirs - (before + time.time()) / 2) * 1_000)
+
+    @contextmanager
+    def transaction(self) -> Generator[PostgresConnection]:
+        with self._lock:
+            try:
+                if self._writer is None or self._writer.closed:
+                    self._writer = self.connect()
+                with self._writer.transaction():
+                    yield PostgresConnection(self._writer)
+            except self._psycopg.Error as error:
+                if self._writer is not None and (self._writer.broken or isinstance(error, self._psycopg.InterfaceError)):
+                    with suppress(self._psycopg.Error):
+                        self._writer.close()
+                    self._writer = None
+                raise self._translated(error) from error
+
+    @contextmanager
+    def reading(self) -> Generator[PostgresConnection]:
+        try:
+            try:
+                connection = self._idle.pop()  # atomic under the interpreter's lock
+            except IndexError:
+                connection = self.connect()
+            try:
+                with connection.transaction():
+                    yield PostgresConnection(connection)
+            finally:
+                if connection.closed or self._closed or len(self._idle) >= 8:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
+        except self._psycopg.Error as error:
+            raise self._translated(error) from error
+
+    def listen(self, heard: Listener, stopped: threading.Event) -> None:
+        """Pass on other servers' wakes until told to stop. A hint only: whoever listens also polls."""
+        while not stopped.is_set():
+            try:
+                with self.connect() as connection:
+                    connection.execute(f"LISTEN {CHANNEL}".encode())
+                    while not stopped.is_set():
+                        for note in connection.notifies(timeout=1.0, stop_after=1):
+                            heard(note.payload)
+            except self._psycopg.Error:
+                stopped.wait(1.0)
+
+    def close(self) -> None:
+        self._closed = True
+        for connection in (*self._idle, self._writer):
+            if connection is not None:
+                connection.close()
+
+    def _translated(self, error: Exception) -> DatabaseError:
+        errors = self._psycopg.errors
+        retryable = isinstance(error, (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable))
+        lost = isinstance(error, (self._psycopg.OperationalError, self._psycopg.InterfaceError)) and not retryable
+        return DatabaseError(" ".join(str(error).split()), retryable=retryable or lost, unavailable=lost)
+
+
+class PostgresConnection:
+    is_postgres = True
+
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, /, **params: Any) -> int:
+        return self._connection.execute(_named(sql), params or None).rowcount
+
+    def all(self, sql: str, /, **params: Any) -> list[Row]:
+        return self._connection.execute(_named(sql), params or None).fetchall()
+
+    def many(self, sql: str, rows: Sequence[Row], /) -> int:
+        if not rows:
+            return 0
+        cursor = self._connection.cursor()
+        if len(rows) == 1:
+            return cursor.execute(_positional(sql), rows[0]).rowcount
+        cursor.executemany(_positional(sql), rows)
+        return cursor.rowcount
+
+
+@cache
+def _named(sql: str) -> bytes:
+    text = _LIST.sub(r"= ANY(:\1)", sql).replace("%", "%%")
+    return _PARAM.sub(r"%(\1)s", fill(text, FRAGMENTS)).encode()
+
+
+@cache
+def _positional(sql: str) -> bytes:
+    return fill(sql.replace("%", "%%"), FRAGMENTS).replace("?", "%s").encode()

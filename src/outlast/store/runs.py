@@ -1,0 +1,188 @@
+"""Runs: the hot row, the cold row beside it, tags, and the small tables of runs that failed or are parked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from outlast.model.run import Execution, Run, RunData, RunOptions, Status
+from outlast.store.database import Connection, Row
+
+COLUMNS = tuple(field.name for field in msgspec.structs.fields(Run))
+SELECT = ", ".join(f"r.{name}" for name in COLUMNS)
+# what an update writes; the rest of a run never changes after its insert
+MUTABLE = (
+    "queue",
+    "queue_id",
+    "lane_id",
+    "pos",
+    "route",
+    "status",
+    "execution",
+    "epoch",
+    "attempt",
+    "snapshot",
+    "held_by",
+    "version",
+    "pending_waits",
+    "next_seq",
+    "cancel_asked",
+    "due_at",
+    "queued_at",
+    "started_at",
+    "finished_at",
+    "updated_at",
+    "ttl_ms",
+    "losses",
+    "deliveries",
+    "usage_ms",
+)
+_ENUMS = {"status": "status._value_", "execution": "execution._value_"}  # the drivers bind plain strings fastest
+_all_values = attrgetter(*(_ENUMS.get(name, name) for name in COLUMNS))
+_mutable_values = attrgetter(*(_ENUMS.get(name, name) for name in MUTABLE), "id")
+_INSERT = f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_UPDATE = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in MUTABLE)} WHERE id = ?"
+_SELECT_IN = f"SELECT {SELECT} FROM runs r WHERE r.id {{in:ids}} ORDER BY r.id"
+_LOCK = _SELECT_IN + " {for_update}"
+_STATUS = {status.value: status for status in Status}
+_EXECUTION = {execution.value: execution for execution in Execution}
+_AT_STATUS = COLUMNS.index("status")
+_AT_EXECUTION = COLUMNS.index("execution")
+_AT_TEST = COLUMNS.index("is_test")
+_options = msgspec.json.Decoder(RunOptions).decode
+_encode = msgspec.json.encode
+
+
+def from_row(row: Row) -> Run:
+    values = dict(zip(COLUMNS, row, strict=False))  # the row may carry more columns behind ours
+    values["status"] = _STATUS[row[_AT_STATUS]]
+    values["execution"] = _EXECUTION[row[_AT_EXECUTION]]
+    values["is_test"] = bool(row[_AT_TEST])
+    return Run(**values)
+
+
+def lock(tx: Connection, ids: Collection[str]) -> list[Run]:
+    """The runs, held against other transactions until this one ends, taken in the order of their ids."""
+    return [from_row(row) for row in tx.all(_LOCK, ids=sorted(ids))] if ids else []
+
+
+def read(tx: Connection, ids: Collection[str]) -> list[Run]:
+    return [from_row(row) for row in tx.all(_SELECT_IN, ids=sorted(ids))] if ids else []
+
+
+def insert(tx: Connection, runs: Iterable[Run]) -> None:
+    tx.many(_INSERT, [tuple_of(run) for run in runs])
+
+
+def tuple_of(run: Run) -> Row:
+    values: Row = _all_values(run)
+    return (*values[:-1], int(run.is_test))
+
+
+def update(tx: Connection, runs: Iterable[Run]) -> None:
+    rows: list[Row] = [_mutable_values(run) for run in runs]
+    assert len({row[-1] for row in rows}) == len(rows), "a run stands twice in one update"
+    tx.many(_UPDATE, rows)
+
+
+def insert_data(tx: Connection, data: Iterable[RunData]) -> None:
+    tx.many(
+        "INSERT INTO run_data (run_id, payload, payload_type, options, metadata, output, output_type, error, result_hash)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (d.run_id, d.payload, d.payload_type, _encode(d.options).decode(), d.metadata, d.output, d.output_type, d.error, d.result_hash)
+            for d in data
+        ],
+    )
+
+
+def save_results(tx: Connection, rows: Sequence[tuple[str | None, str | None, str | None, str | None, str]]) -> None:
+    """(output, output_type, error, result_hash, run_id)"""
+    tx.many("UPDATE run_data SET output = ?, output_type = ?, error = ?, result_hash = ? WHERE run_id = ?", rows)
+
+
+def result_hashes(tx: Connection, ids: Collection[str]) -> dict[str, str | None]:
+    return dict(tx.all("SELECT run_id, result_hash FROM run_data WHERE run_id {in:ids}", ids=sorted(ids))) if ids else {}
+
+
+def data(tx: Connection, ids: Collection[str]) -> dict[str, RunData]:
+    if not ids:
+        return {}
+    rows = tx.all(
+        "SELECT run_id, payload, payload_type, options, metadata, output, output_type, error, result_hash FROM run_data WHERE run_id {in:ids}",
+        ids=sorted(ids),
+    )
+    return {row[0]: data_from_row(row) for row in rows}
+
+
+def data_from_row(row: Row) -> RunData:
+    run_id, payload, payload_type, options, metadata, output, output_type, error, result_hash = row
+    return RunData(
+        run_id=run_id,
+        payload=payload,
+        payload_type=payload_type,
+        options=_options(options),
+        metadata=metadata,
+        output=output,
+        output_type=output_type,
+        error=error,
+        result_hash=result_hash,
+    )
+
+
+def set_options(tx: Connection, rows: Sequence[tuple[RunOptions, str]]) -> None:
+    tx.many("UPDATE run_data SET options = ? WHERE run_id = ?", [(_encode(options).decode(), run_id) for options, run_id in rows])
+
+
+def add_tags(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
+    """(env_id, tag, run_id)"""
+    tx.many("INSERT INTO run_tags (env_id, tag, run_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
+
+
+def add_failures(tx: Connection, rows: Sequence[tuple[int, str]]) -> None:
+    tx.many("INSERT INTO failures (env_id, run_id) VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
+
+
+def park(tx: Connection, rows: Sequence[tuple[int, str, str, str | None]]) -> None:
+    """(env_id, task, run_id, queue)"""
+    tx.many("INSERT INTO parked (env_id, task, run_id, queue) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+
+
+def unpark(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
+    tx.many("DELETE FROM parked WHERE env_id = ? AND task = ? AND run_id = ?", rows)
+
+
+def parked(tx: Connection, env_id: int, tasks: Collection[str], limit: int) -> list[tuple[str, str, str | None]]:
+    """(task, run_id, queue) of runs that wait for one of these tasks, oldest first."""
+    if not tasks:
+        return []
+    rows: list[Any] = tx.all(
+        "SELECT task, run_id, queue FROM parked WHERE env_id = :env AND task {in:tasks} ORDER BY run_id LIMIT :limit",
+        env=env_id, tasks=sorted(tasks), limit=limit,
+    )  # fmt: skip
+    return rows
+
+
+def children(tx: Connection, parent_id: str, limit: int) -> list[str]:
+    """Children of a run that are not over yet."""
+    rows = tx.all(
+        "SELECT id FROM runs WHERE parent_id = :parent AND finished_at IS NULL ORDER BY id LIMIT :limit", parent=parent_id, limit=limit
+    )
+    return [row[0] for row in rows]
+
+
+def prune(tx: Connection, before: int, limit: int) -> int:
+    """Delete runs that ended before that time, with all that belongs to them; a bounded number, oldest first."""
+    rows = tx.all(
+        "SELECT id FROM (SELECT id, finished_at FROM runs ORDER BY id LIMIT :limit) r WHERE r.finished_at < :before", before=before, limit=limit
+    )
+    ids = [row[0] for row in rows]
+    if not ids:
+        return 0
+    for table, column in (("run_data", "run_id"), ("run_tags", "run_id"), ("failures", "run_id"), ("events", "run_id"), ("logs", "run_id")):
+        tx.execute(f"DELETE FROM {table} WHERE {column} {{in:ids}}", ids=ids)
+    tx.execute("DELETE FROM runs WHERE id {in:ids}", ids=ids)
+    return len(ids)

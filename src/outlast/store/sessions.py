@@ -1,0 +1,73 @@
+"""Worker sessions: who holds slots, and until when its lease runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from outlast.store.database import Connection, Row
+
+_COLUMNS = "id, env_id, worker, boot_id, version, server_id, lease_until, state"
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    env_id: int
+    worker: str
+    boot_id: str
+    version: str
+    server_id: str
+    lease_until: int
+    state: str  # open, closed
+
+
+def insert(tx: Connection, session: Session, now: int) -> None:
+    tx.execute(
+        f"INSERT INTO sessions ({_COLUMNS}, created_at) VALUES (:id, :env_id, :worker, :boot_id, :version, :server_id, :lease_until, :state, :now)",
+        **msgspec.structs.asdict(session), now=now,
+    )  # fmt: skip
+
+
+def lock(tx: Connection, ids: Collection[str]) -> dict[str, Session]:
+    rows = tx.all(f"SELECT {_COLUMNS} FROM sessions WHERE id {{in:ids}} ORDER BY id {{for_update}}", ids=sorted(ids)) if ids else []
+    return {row[0]: _session(row) for row in rows}
+
+
+def save(tx: Connection, sessions: Collection[Session]) -> None:
+    tx.many(
+        "UPDATE sessions SET server_id = ?, lease_until = ?, state = ? WHERE id = ?",
+        [(s.server_id, s.lease_until, s.state, s.id) for s in sorted(sessions, key=lambda s: s.id)],
+    )
+
+
+def lapsed(tx: Connection, before: int, limit: int) -> list[str]:
+    rows = tx.all("SELECT id FROM sessions WHERE state = 'open' AND lease_until < :before ORDER BY lease_until LIMIT :limit", before=before, limit=limit)
+    return [row[0] for row in rows]
+
+
+def closed_with_slots(tx: Connection, limit: int) -> list[str]:
+    """Closed sessions whose slots are not all given back yet."""
+    rows = tx.all(
+        "SELECT DISTINCT s.session_id FROM slots s JOIN sessions x ON x.id = s.session_id WHERE x.state = 'closed' LIMIT :limit", limit=limit
+    )
+    return [row[0] for row in rows]
+
+
+def open_ones(tx: Connection, env_id: int) -> list[Session]:
+    rows = tx.all(f"SELECT {_COLUMNS} FROM sessions WHERE env_id = :env AND state = 'open' ORDER BY id", env=env_id)
+    return [_session(row) for row in rows]
+
+
+def prune(tx: Connection, before: int) -> int:
+    return tx.execute(
+        "DELETE FROM sessions WHERE state = 'closed' AND lease_until < :before AND NOT EXISTS (SELECT 1 FROM slots WHERE slots.session_id = sessions.id)",
+        before=before,
+    )
+
+
+def _session(row: Row) -> Session:
+    id_, env_id, worker, boot_id, version, server_id, lease_until, state = row
+    return Session(
+        id=id_, env_id=env_id, worker=worker, boot_id=boot_id, version=version, server_id=server_id, lease_until=lease_until, state=state
+    )  # fmt: skip

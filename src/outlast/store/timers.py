@@ -1,0 +1,40 @@
+"""Timers and work items: what upkeep does when it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from outlast.store.database import Connection
+
+
+def add(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
+    """(due_at, kind, ref)"""
+    tx.many("INSERT INTO timers (due_at, kind, ref) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
+
+
+def remove(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
+    tx.many("DELETE FROM timers WHERE due_at = ? AND kind = ? AND ref = ?", rows)
+
+
+def due(tx: Connection, now: int, limit: int) -> list[tuple[int, str, str]]:
+    rows = tx.all("SELECT due_at, kind, ref FROM timers WHERE due_at <= :now ORDER BY due_at LIMIT :limit", now=now, limit=limit)
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def next_due(tx: Connection) -> int | None:
+    return tx.all("SELECT min(due_at) FROM timers")[0][0]
+
+
+def add_work(tx: Connection, rows: Sequence[tuple[str, str, str, int]]) -> None:
+    """(id, kind, ref, run_after)"""
+    tx.many("INSERT INTO work (id, kind, ref, run_after) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+
+
+def remove_work(tx: Connection, rows: Sequence[tuple[str]]) -> None:
+    tx.many("DELETE FROM work WHERE id = ?", rows)
+
+
+def due_work(tx: Connection, now: int, limit: int) -> list[tuple[str, str, str]]:
+    """(id, kind, ref)"""
+    rows = tx.all("SELECT id, kind, ref FROM work WHERE run_after <= :now ORDER BY run_after LIMIT :limit", now=now, limit=limit)
+    return [(row[0], row[1], row[2]) for row in rows]
