@@ -39,5 +39,5 @@ bench: $(STAMP) ## measure; one JSON line a scenario and database
 	$(BIN)/python -m benchmarks
 
 lock: ## make requirements.lock anew (hashes, and no index host)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--all-extras --group dev pyproject.toml -o requirements.lock

@@ -46,8 +46,9 @@ class Engine:
         self.demand: Callable[[], Sequence[Demand]] = list
         self.deliver: Callable[[list[Claimed]], None] = _ignore
         self.tell: Callable[[list[Told]], None] = _ignore
+        self.name = f"{self.chance.bits(64):016x}"
         ids = IdFactory(self.chance.bits)
-        self._flusher = Flusher(database, self.catalog, self.clock.now, ids.new, time.sleep)
+        self._flusher = Flusher(database, self.catalog, self.clock.now, ids.new, time.sleep, self.name)
         self.new_id = ids.new
         self._waiting: deque[tuple[Call, asyncio.Future[Any]]] = deque()
         self._bulk: deque[tuple[Call, asyncio.Future[Any]]] = deque()
@@ -219,8 +220,11 @@ class Engine:
             self._loop.call_soon_threadsafe(self._heard, text)
 
     def _heard(self, text: str) -> None:
-        """A hint from a server that committed (maybe this one): a lost one costs a poll, never a run."""
-        for word in text.split():
+        """A hint from a server that committed: a lost one costs a poll, never a run."""
+        sender, *words = text.split()
+        if sender == self.name:
+            return
+        for word in words:
             kind, _, rest = word.partition(":")
             match kind:
                 case "env":

@@ -52,6 +52,7 @@ class Flusher:
     now: Callable[[], int]
     new_id: Callable[[str, int], str]
     pause: Callable[[float], None]  # between reruns, in seconds
+    server: str  # who sends a hint, so that it does not listen to itself
 
     def flush(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]]) -> Outcome:
         """Decide all calls and claim. Each call gets its outcome or its error; an error of one never reaches another."""
@@ -117,7 +118,7 @@ class Flusher:
         if view.catalog_changed:
             words.append("catalog")
         if words:
-            view.tx.execute("SELECT pg_notify('outlast_wake', :text)", text=" ".join(words)[:7900])
+            view.tx.execute("SELECT pg_notify('outlast_wake', :text)", text=" ".join([self.server, *words])[:7900])
 
     def _bisect(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]], error: Exception) -> Outcome:
         """One item poisons the transaction: find it by halves, so that its neighbours go through."""

@@ -1,0 +1,462 @@
+"""Triggering, claiming, ending: behaviours of `engine.md` by number."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from outlast.engine import attempts, control, triggers
+from outlast.model.manifest import QueueDefinition, TaskDefinition
+from outlast.model.refusal import Refusal
+from outlast.model.requests import Complete, Replay, Reschedule, Trigger, Triggered
+from outlast.model.result import Result
+from outlast.model.run import Execution, Status
+from outlast.store import events
+from tests.databases import Address
+from tests.engine.house import House, open_house
+
+
+async def test_b1_a_trigger_makes_one_queued_run_and_no_slot(house: House) -> None:
+    await house.work("t")
+    run = await house.run(await house.trigger(payload="1"))
+    assert (run.status, run.execution, run.snapshot, run.attempt) == (Status.QUEUED, Execution.QUEUED, 1, 0)
+    assert await house.counts("task/t") == (0, 1)
+    assert await house.history(run.id) == ["triggered"]
+
+
+async def test_b2_a_claimed_run_holds_a_slot_until_it_succeeds(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(payload='{"a":1}')
+    [claimed] = await house.claim()
+    assert await house.counts("task/t") == (1, 0)
+    assert claimed.data.payload == '{"a":1}'
+    await house.end(claimed, output='"done"', output_type="application/json")
+    run, data = await house.run(run_id), await house.data(run_id)
+    assert (run.status, run.attempt, run.finished_at) == (Status.COMPLETED, 1, house.clock.now())
+    assert (data.output, data.output_type) == ('"done"', "application/json")
+    assert await house.counts("task/t") == (0, 0)
+    assert await house.history(run_id) == ["triggered", "started", "completed"]
+
+
+async def test_b3_a_failing_run_keeps_its_error(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    [claimed] = await house.claim()
+    await house.end(claimed, "failed")
+    run, data = await house.run(run_id), await house.data(run_id)
+    assert run.status is Status.FAILED
+    assert data.error is not None
+    assert '"ValueError"' in data.error
+    assert (await house.history(run_id))[-1] == "failed"
+
+
+async def test_b5_a_delayed_run_has_two_snapshots(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(delay_until=house.clock.now() + 60_000)
+    await house.later(seconds=61)
+    assert await house.history(run_id) == ["delayed", "queued"]
+
+
+async def test_b8_two_triggers_with_one_key_make_one_run(house: House) -> None:
+    await house.work("t", "u")
+    first = await house.engine.call(triggers.trigger, Trigger(env_id=1, task="t", idempotency_hash="k"))
+    second = await house.engine.call(triggers.trigger, Trigger(env_id=1, task="t", idempotency_hash="k"))
+    other_task = await house.engine.call(triggers.trigger, Trigger(env_id=1, task="u", idempotency_hash="k"))
+    other_env = await house.engine.call(triggers.trigger, Trigger(env_id=2, task="t", idempotency_hash="k"))
+    assert isinstance(first, Triggered)
+    assert second == Triggered(run_id=first.run_id, is_cached=True)
+    assert isinstance(other_task, Triggered)
+    assert isinstance(other_env, Triggered)
+    assert len({first.run_id, other_task.run_id, other_env.run_id}) == 3
+
+
+async def test_b9_an_expired_key_makes_a_new_run(house: House) -> None:
+    await house.work("t")
+    first = await house.trigger(idempotency_hash="k", idempotency_ttl_ms=1_000)
+    house.clock.advance(seconds=2)
+    assert await house.trigger(idempotency_hash="k") != first
+
+
+async def test_b9_keys_used_at_once_converge_on_one_run(house: House) -> None:
+    await house.work("t")
+    runs = await asyncio.gather(*[house.trigger(idempotency_hash="k") for _ in range(50)])
+    assert len(set(runs)) == 1
+
+
+@pytest.mark.parametrize(("outcome", "released"), [("ok", False), ("failed", True), ("crashed", True), ("timed_out", True)])
+async def test_b9_a_failed_run_releases_its_key_and_a_completed_one_keeps_it(house: House, outcome: str, released: bool) -> None:
+    await house.work("t")
+    first = await house.trigger(idempotency_hash="k")
+    [claimed] = await house.claim()
+    await house.end(claimed, outcome)
+    assert (await house.trigger(idempotency_hash="k") != first) is released
+
+
+async def test_a_cancelled_run_keeps_its_key(house: House) -> None:
+    await house.work("t")
+    first = await house.trigger(idempotency_hash="k")
+    await house.cancel(first)
+    assert await house.trigger(idempotency_hash="k") == first
+
+
+async def test_a_retried_request_makes_no_second_run(house: House) -> None:
+    await house.work("t")
+    item = Trigger(env_id=1, task="t", request_id="r1", request_hash="h1")
+    first = await house.engine.call(triggers.trigger, item)
+    again = await house.engine.call(triggers.trigger, item)
+    other_body = await house.engine.call(triggers.trigger, Trigger(env_id=1, task="t", request_id="r1", request_hash="h2"))
+    assert isinstance(first, Triggered)
+    assert again == Triggered(run_id=first.run_id)
+    assert other_body == Triggered(run_id=first.run_id, warning="request-id-reuse")
+    assert await house.counts("task/t") == (0, 1)
+
+
+async def test_b14_a_full_queue_refuses(address: Address) -> None:
+    async with open_house(address) as house:
+        await house.work("t")
+        await house.engine.write(lambda tx: tx.execute("UPDATE environments SET max_queue_size = 2 WHERE id = 1"))
+        house.engine.catalog.forget()
+        await asyncio.gather(house.trigger(), house.trigger())
+        answer = await house.engine.call(triggers.trigger, Trigger(env_id=1, task="t"))
+        assert isinstance(answer, Refusal)
+        assert answer.code == "queue_full"
+        await house.assert_sound()
+
+
+async def test_b15_claiming_some_leaves_the_others(house: House) -> None:
+    await house.work("t")
+    made = {await house.trigger() for _ in range(7)}
+    claimed = await house.claim(4)
+    assert len({c.run.id for c in claimed}) == 4
+    assert {c.run.id for c in claimed} <= made
+    assert await house.counts("task/t") == (4, 3)
+
+
+async def test_b16_the_claim_locks_version_epoch_and_start(house: House) -> None:
+    version = await house.work("t")
+    await house.trigger()
+    [claimed] = await house.claim()
+    run = claimed.run
+    assert (run.version, run.epoch, run.attempt, run.started_at) == (version, 1, 1, house.clock.now())
+    assert run.held_by == house.session
+    assert run.execution is Execution.EXECUTING
+
+
+async def test_b25_b38_a_stale_epoch_changes_nothing(house: House) -> None:
+    await house.work("t")
+    await house.trigger()
+    [claimed] = await house.claim()
+    await house.lose(claimed)
+    await house.later(seconds=1)
+    [again] = await house.claim()
+    assert again.run.epoch == 2
+    refused = await house.end(claimed, output="1")
+    assert isinstance(refused, Refusal)
+    assert refused.code == "stale_epoch"
+    assert (await house.run(again.run.id)).status is Status.EXECUTING
+
+
+async def test_b38_an_exact_repeat_gets_the_recorded_answer(house: House) -> None:
+    await house.work("t")
+    await house.trigger()
+    [claimed] = await house.claim()
+    await house.end(claimed, output="1")
+    repeat = await house.end(claimed, output="1")
+    assert not isinstance(repeat, Refusal)
+    assert repeat.repeat
+    other = await house.end(claimed, output="2")
+    assert isinstance(other, Refusal)
+    assert (await house.data(claimed.run.id)).output == "1"
+
+
+async def test_b29_b30_a_short_retry_stays_a_long_one_queues(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    [claimed] = await house.claim()
+    answer = await house.end(claimed, "retry", retry_delay_ms=1_000)
+    assert not isinstance(answer, Refusal)
+    assert answer.attempt == 2
+    run = await house.run(run_id)
+    assert (run.execution, run.attempt, run.epoch) == (Execution.EXECUTING, 2, 1)
+    await house.end(run, "retry", retry_delay_ms=60_000)
+    waiting = await house.run(run_id)
+    assert (waiting.execution, waiting.due_at) == (Execution.QUEUED, house.clock.now() + 60_000)
+    assert await house.counts("task/t") == (0, 0)
+    await house.later(seconds=61)
+    [third] = await house.claim()
+    assert (third.run.attempt, third.run.epoch) == (3, 2)
+    await house.end(third)
+    assert (await house.run(run_id)).status is Status.COMPLETED
+
+
+async def test_a_repeated_retry_is_answered_as_before(house: House) -> None:
+    await house.work("t")
+    await house.trigger()
+    [claimed] = await house.claim()
+    first = await house.end(claimed, "retry", retry_delay_ms=10)
+    again = await house.end(claimed, "retry", retry_delay_ms=10)
+    assert not isinstance(first, Refusal)
+    assert not isinstance(again, Refusal)
+    assert (first.attempt, again.attempt) == (2, 2)
+
+
+async def test_b31_max_attempts_of_the_run_ends_it(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(max_attempts=1)
+    [claimed] = await house.claim()
+    await house.end(claimed, "retry", retry_delay_ms=10)
+    assert (await house.run(run_id)).status is Status.FAILED
+
+
+async def test_b40_a_retry_stays_on_its_version(house: House) -> None:
+    old = await house.work("t", hash="1")
+    await house.trigger()
+    [claimed] = await house.claim()
+    await house.end(claimed, "retry", retry_delay_ms=60_000)
+    await house.work("t", "u", hash="2")
+    await house.later(seconds=61)
+    assert await house.claim() == []
+    house.version = old
+    [again] = await house.claim()
+    assert again.run.version == old
+
+
+async def test_b41_a_huge_error_is_stored_short_and_the_run_ends(house: House) -> None:
+    from outlast.model.failure import Failure
+    from outlast.model.result import encode_failure
+
+    await house.work("t")
+    run_id = await house.trigger()
+    [claimed] = await house.claim()
+    await house.end(claimed, "failed", error=encode_failure(Failure(name="E", message="x" * 1_000_000, stack="y" * 1_000_000)))
+    assert len((await house.data(run_id)).error or "") < 80_000
+    assert (await house.run(run_id)).status is Status.FAILED
+
+
+async def test_b43_a_run_that_never_begins_is_dead_lettered(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    for _ in range(12):
+        [claimed] = await house.claim()
+        assert claimed.run.attempt == 1
+        await house.give_back(claimed)
+    run = await house.run(run_id)
+    assert run.status is Status.SYSTEM_FAILURE
+    assert "dead letter" in ((await house.data(run_id)).error or "")
+
+
+async def test_b44_a_lost_run_goes_back_and_three_losses_are_poison(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(max_attempts=1)
+    for loss in range(3):
+        await house.later(seconds=1)
+        [claimed] = await house.claim()
+        assert claimed.run.attempt == loss + 1
+        await house.lose(claimed)
+    assert (await house.run(run_id)).status is Status.CRASHED
+
+
+async def test_b50_a_stalled_development_run_is_not_retried(address: Address) -> None:
+    async with open_house(address, env="DEVELOPMENT") as house:
+        await house.work("t")
+        run_id = await house.trigger()
+        [claimed] = await house.claim()
+        await house.lose(claimed, stalled=True)
+        assert (await house.run(run_id)).status is Status.CANCELED
+        await house.assert_sound()
+
+
+async def test_b89_b94_a_run_expires_in_its_queue_and_counts_from_there(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(ttl_ms=10_000, delay_until=house.clock.now() + 60_000)
+    await house.later(seconds=61)
+    await house.later(seconds=9)
+    assert (await house.run(run_id)).status is Status.QUEUED
+    await house.later(seconds=2)
+    assert (await house.run(run_id)).status is Status.EXPIRED
+    assert await house.counts("task/t") == (0, 0)
+
+
+async def test_b90_a_run_that_started_does_not_expire(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(ttl_ms=1_000)
+    [claimed] = await house.claim()
+    await house.give_back(claimed)
+    await house.later(seconds=60)
+    assert (await house.run(run_id)).status is Status.QUEUED
+
+
+async def test_b91_the_claim_passes_over_expired_runs(house: House) -> None:
+    await house.work("t")
+    old = await house.trigger(ttl_ms=1_000)
+    fresh = await house.trigger()
+    house.clock.advance(seconds=5)
+    claimed = await house.claim(2)
+    assert [c.run.id for c in claimed] == [fresh]
+    assert (await house.run(old)).status is Status.EXPIRED
+
+
+async def test_b98_a_delayed_run_waits_and_counts_its_queue_time_from_then(house: House) -> None:
+    await house.work("t")
+    due = house.clock.now() + 30_000
+    run_id = await house.trigger(delay_until=due)
+    await house.later(seconds=29)
+    assert await house.claim() == []
+    await house.later(seconds=10)
+    [claimed] = await house.claim()
+    assert (claimed.run.id, claimed.run.queued_at) == (run_id, due)
+
+
+async def test_b99_b101_rescheduling_moves_the_time_only_while_delayed(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(delay_until=house.clock.now() + 10_000)
+    await house.engine.call(control.reschedule, Reschedule(env_id=1, run_id=run_id, due_at=house.clock.now() + 100_000))
+    await house.later(seconds=50)
+    assert (await house.run(run_id)).status is Status.DELAYED
+    await house.later(seconds=51)
+    assert (await house.run(run_id)).status is Status.QUEUED
+    refused = await house.engine.call(control.reschedule, Reschedule(env_id=1, run_id=run_id, due_at=house.clock.now()))
+    assert isinstance(refused, Refusal)
+    assert refused.code == "not_delayed"
+
+
+async def test_b100_a_cancelled_delayed_run_never_queues(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(delay_until=house.clock.now() + 10_000)
+    await house.cancel(run_id)
+    await house.later(seconds=20)
+    assert (await house.run(run_id)).status is Status.CANCELED
+    assert await house.counts("task/t") == (0, 0)
+
+
+async def test_b137_cancelling_an_executing_parent_reaches_children_and_worker(house: House) -> None:
+    await house.work("t")
+    parent = await house.trigger()
+    [claimed] = await house.claim()
+    child = await house.trigger(parent_id=parent)
+    grandchild = await house.trigger(parent_id=child)
+    await house.cancel(parent)
+    run = await house.run(parent)
+    assert (run.status, run.execution, run.finished_at) == (Status.CANCELED, Execution.PENDING_CANCEL, house.clock.now())
+    assert [t.run_id for t in house.told] == [parent]
+    await house.later(seconds=0.1)
+    await house.later(seconds=0.1)
+    assert (await house.run(child)).status is Status.CANCELED
+    assert (await house.run(grandchild)).status is Status.CANCELED
+    assert await house.counts("task/t") == (1, 0)
+    await house.end(claimed, "cancelled")
+    assert (await house.run(parent)).execution is Execution.FINISHED
+    assert await house.counts("task/t") == (0, 0)
+
+
+async def test_b138_cancelling_a_queued_run_is_final_at_once(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    await house.cancel(run_id)
+    assert (await house.run(run_id)).execution is Execution.FINISHED
+    assert await house.claim() == []
+
+
+async def test_b139_cancelling_twice_tells_the_worker_again_and_a_finished_run_stays(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    [claimed] = await house.claim()
+    await house.cancel(run_id)
+    await house.cancel(run_id)
+    assert len(house.told) == 2
+    await house.end(claimed, "cancelled")
+    refused = await house.cancel(run_id)
+    assert isinstance(refused, Refusal)
+    assert refused.code == "run_final"
+
+
+async def test_b47_a_cancel_nobody_confirms_ends_after_a_minute(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    await house.claim()
+    await house.cancel(run_id)
+    await house.later(seconds=61)
+    assert (await house.run(run_id)).execution is Execution.FINISHED
+    assert await house.counts("task/t") == (0, 0)
+
+
+async def test_b142_b143_an_unknown_task_waits_for_its_version_in_order(house: House) -> None:
+    await house.work("t", hash="1")
+    first, other, second = await house.trigger("new"), await house.trigger("never"), await house.trigger("new")
+    delayed = await house.trigger("new", delay_until=house.clock.now() + 60_000)
+    assert (await house.run(first)).status is Status.PENDING_VERSION
+    await house.work("t", "new", hash="2")
+    assert [c.run.id for c in await house.claim(5)] == [first, second]
+    assert (await house.run(other)).status is Status.PENDING_VERSION
+    assert (await house.run(delayed)).status is Status.DELAYED
+
+
+async def test_an_unknown_queue_waits_for_its_version(house: House) -> None:
+    await house.work("t", hash="1")
+    run_id = await house.trigger(queue="paid")
+    assert (await house.run(run_id)).status is Status.PENDING_VERSION
+    await house.work("t", queues=[QueueDefinition(name="paid", concurrency_limit=1)], hash="2")
+    [claimed] = await house.claim()
+    assert (claimed.run.id, claimed.run.queue) == (run_id, "paid")
+
+
+async def test_b170_another_environment_sees_nothing(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    house.env_id = 2
+    refused = await house.cancel(run_id)
+    assert isinstance(refused, Refusal)
+    assert refused.code == "not_found"
+    replay = await house.engine.call(triggers.replay, Replay(env_id=2, run_id=run_id))
+    assert isinstance(replay, Refusal)
+    house.env_id = 1
+
+
+async def test_a_replay_is_a_new_run_with_the_same_payload(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(payload='{"a":1}', metadata='{"m":1}', idempotency_hash="k", priority_ms=5_000)
+    [claimed] = await house.claim()
+    await house.end(claimed)
+    made = await house.engine.call(triggers.replay, Replay(env_id=1, run_id=run_id, request_id="x"))
+    again = await house.engine.call(triggers.replay, Replay(env_id=1, run_id=run_id, request_id="x"))
+    assert isinstance(made, Triggered)
+    assert made == again
+    data = await house.data(made.run_id)
+    assert (data.payload, data.metadata, data.options.replay_of, data.options.idempotency_key_hash) == ('{"a":1}', '{"m":1}', run_id, None)
+
+
+async def test_row_53_endless_recursion_is_refused(house: House) -> None:
+    await house.work("t")
+    parent = await house.trigger()
+    await house.engine.write(lambda tx: tx.execute("UPDATE runs SET depth = 200 WHERE id = :id", id=parent))
+    answer = await house.engine.call(triggers.trigger, Trigger(env_id=1, task="t", parent_id=parent))
+    assert isinstance(answer, Refusal)
+    assert answer.code == "max_depth"
+
+
+async def test_snapshots_of_a_run_are_contiguous(house: House) -> None:
+    await house.work(TaskDefinition(id="t"))
+    run_id = await house.trigger()
+    for _ in range(2):
+        [claimed] = await house.claim()
+        await house.end(claimed, "retry", retry_delay_ms=60_000)
+        await house.later(seconds=61)
+    numbers = [n for n, _, _, _ in await house.engine.read(lambda tx: events.history(tx, run_id))]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_usage_adds_up_over_attempts(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    [claimed] = await house.claim()
+    await house.end(claimed, "retry", retry_delay_ms=10, usage_ms=30)
+    await house.end(await house.run(run_id), usage_ms=12)
+    assert (await house.run(run_id)).usage_ms == 42
+
+
+async def test_completing_an_unknown_run_is_refused(house: House) -> None:
+    item = Complete(run_id="run_none", session="s", result=Result(epoch=1, attempt=1, outcome="ok"))
+    answer = await house.engine.call(attempts.complete, item)
+    assert isinstance(answer, Refusal)
+    assert answer.code == "not_found"
