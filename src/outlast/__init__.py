@@ -1,0 +1,65 @@
+"""Outlast: durable background tasks for Python. Asynchronous here; the same names block in `outlast.sync`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from outlast import batch, hooks, queues, runs, tasks
+from outlast.batch import BatchItem
+from outlast.client.answers import RunHandle
+from outlast.client.connection import configure
+from outlast.context import RunContext
+from outlast.errors import AbortTaskRun, OutlastError, SubtaskFailed
+from outlast.hooks import Next, local
+from outlast.idempotency import idempotency_key
+from outlast.logs import logger
+from outlast.options import Debounce
+from outlast.queues import queue
+from outlast.results import Result
+from outlast.retry import Retry
+from outlast.tasks import Task, task
+
+if TYPE_CHECKING:
+    from outlast.client.client import Client
+    from outlast.embedded import Outlast
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbortTaskRun",
+    "BatchItem",
+    "Client",
+    "Debounce",
+    "Next",
+    "Outlast",
+    "OutlastError",
+    "Result",
+    "Retry",
+    "RunContext",
+    "RunHandle",
+    "SubtaskFailed",
+    "Task",
+    "batch",
+    "configure",
+    "hooks",
+    "idempotency_key",
+    "local",
+    "logger",
+    "queue",
+    "queues",
+    "runs",
+    "task",
+    "tasks",
+]
+
+# httpx, pydantic and the server cost a tenth of a second each: whoever only triggers never pays for them
+_LAZY = {"Client": "outlast.client.client", "Outlast": "outlast.embedded"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    if name == "define_job":
+        raise AttributeError("outlast.define_job does not exist: decorate the function with @task instead")
+    raise AttributeError(f"module 'outlast' has no attribute {name!r}")

@@ -138,6 +138,4 @@ def _add_data(view: View, claims: Claims) -> None:
         return
     missing = [c.run.id for c in claims.taken if c.run.id not in view.data]
     view.data.update(runs.data(view.tx, missing))
-    claims.taken = [
-        msgspec.structs.replace(c, data=view.data.get(c.run.id) or RunData(run_id=c.run.id)) for c in claims.taken
-    ]
+    claims.taken = [msgspec.structs.replace(c, data=view.data.get(c.run.id) or RunData(run_id=c.run.id)) for c in claims.taken]

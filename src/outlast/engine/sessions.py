@@ -57,9 +57,7 @@ def _register(view: View, env_id: int, hash_: str, manifest: Manifest) -> str:
     day = time.strftime("%Y%m%d", time.gmtime(view.now / 1_000))
     numbers = [int(v.rpartition(".")[2]) for v in catalog.versions_like(view.tx, env_id, day)]
     version = f"{day}.{max(numbers, default=0) + 1}"
-    catalog.add_version(
-        view.tx, env_id=env_id, version=version, digest=hash_, python=manifest.python, tasks=manifest.tasks, now=view.now
-    )
+    catalog.add_version(view.tx, env_id=env_id, version=version, digest=hash_, python=manifest.python, tasks=manifest.tasks, now=view.now)
     return version
 
 
@@ -75,9 +73,7 @@ def _define_queues(view: View, env_id: int, manifest: Manifest) -> None:
         old = known.get(name)
         if old is not None and old.limit == queue.concurrency_limit:
             continue
-        catalog.upsert_queue(
-            view.tx, public_id=view.new_id("queue"), env_id=env_id, name=name, limit=queue.concurrency_limit, now=view.now
-        )
+        catalog.upsert_queue(view.tx, public_id=view.new_id("queue"), env_id=env_id, name=name, limit=queue.concurrency_limit, now=view.now)
         if old is not None:
             view.writes.work.append((view.new_id("work"), "reopen", f"{env_id}:{old.id}", view.now))
 

@@ -118,7 +118,9 @@ def _refusal(view: View, t: Trigger, place: Placement, parent: Run | None) -> Re
         lacks = f"has no task {t.task!r}" if place.definition is None else f"has no queue {place.queue!r}"
         return Refusal("unknown_version", f"version {t.locked_version} {lacks if known else 'does not exist in this environment'}")
     if parent is not None and parent.depth + 1 > MAX_DEPTH:
-        return Refusal("max_depth", f"run {parent.id} is {parent.depth} runs deep: a task that triggers itself must end (limit {MAX_DEPTH})")
+        return Refusal(
+            "max_depth", f"run {parent.id} is {parent.depth} runs deep: a task that triggers itself must end (limit {MAX_DEPTH})"
+        )
     if parent is not None and parent.status is Status.CANCELED:
         return Refusal("run_cancelled", f"parent run {parent.id} was cancelled: its children are not started any more")
     limit = view.catalog.environment(view.tx, t.env_id).max_queue_size
@@ -178,7 +180,9 @@ def _options(view: View, t: Trigger) -> RunOptions:
     if not t.idempotency_hash:
         return t.options
     return replace(
-        t.options, idempotency_key_hash=t.idempotency_hash, idempotency_key_expires_at=view.now + (t.idempotency_ttl_ms or IDEMPOTENCY_TTL_MS)
+        t.options,
+        idempotency_key_hash=t.idempotency_hash,
+        idempotency_key_expires_at=view.now + (t.idempotency_ttl_ms or IDEMPOTENCY_TTL_MS),
     )
 
 

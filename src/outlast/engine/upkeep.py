@@ -87,7 +87,9 @@ class Upkeep:
     async def _cancel_children(self, work_id: str, parent_id: str) -> None:
         while True:
             children = await self.engine.read(lambda tx: runs.children(tx, parent_id, control.CASCADE))
-            await self.engine.call(control.cancel_children, CancelChildren(work_id=work_id, parent_id=parent_id, children=children), bulk=True)
+            await self.engine.call(
+                control.cancel_children, CancelChildren(work_id=work_id, parent_id=parent_id, children=children), bulk=True
+            )
             if not children:
                 return
 
@@ -100,7 +102,8 @@ class Upkeep:
                 break
             seen.update(run_id for _, run_id, _ in rows)
             asked = [
-                Unpark(env_id=env_id, run_id=run_id, task=task, queue=None if queue == f"task/{task}" else queue) for task, run_id, queue in rows
+                Unpark(env_id=env_id, run_id=run_id, task=task, queue=None if queue == f"task/{task}" else queue)
+                for task, run_id, queue in rows
             ]
             await self._all([self.engine.submit(due.unpark, item, bulk=True) for item in asked])
         await self.engine.call(due.drop_work, DropWork(work_id=work_id))

@@ -70,7 +70,9 @@ class Writes:
     requests: dict[str, tuple[str, str | None, int]] = field(default_factory=dict[str, tuple[str, str | None, int]])
     batches: set[str] = field(default_factory=set[str])
     born_batches: set[str] = field(default_factory=set[str])
-    batch_items: list[tuple[str, int, str | None, str, str | None]] = field(default_factory=list[tuple[str, int, str | None, str, str | None]])
+    batch_items: list[tuple[str, int, str | None, str, str | None]] = field(
+        default_factory=list[tuple[str, int, str | None, str, str | None]]
+    )
     sessions: set[str] = field(default_factory=set[str])
     lanes: set[int] = field(default_factory=set[int])
     bases: set[int] = field(default_factory=set[int])

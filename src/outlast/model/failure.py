@@ -54,7 +54,10 @@ def truncated(failure: Failure) -> Failure:
     if len(failure.message) <= MAX_ERROR_MESSAGE_CHARS and len(failure.stack) <= MAX_ERROR_STACK_CHARS and len(failure.name) <= 256:
         return failure
     return msgspec.structs.replace(
-        failure, name=failure.name[:256], message=cut(failure.message, MAX_ERROR_MESSAGE_CHARS), stack=cut(failure.stack, MAX_ERROR_STACK_CHARS)
+        failure,
+        name=failure.name[:256],
+        message=cut(failure.message, MAX_ERROR_MESSAGE_CHARS),
+        stack=cut(failure.stack, MAX_ERROR_STACK_CHARS),
     )
 
 

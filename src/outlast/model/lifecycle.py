@@ -193,7 +193,9 @@ def give_back(run: Run, *, reason: str, now: int) -> Change:
     if reason == "drain":
         back = replace(back, deliveries=run.deliveries)
     if back.deliveries >= MAX_DELIVERIES:
-        error = internal("TASK_RUN_DEQUEUED_MAX_RETRIES", f"dead letter: the run was handed to a worker {back.deliveries} times and never began")
+        error = internal(
+            "TASK_RUN_DEQUEUED_MAX_RETRIES", f"dead letter: the run was handed to a worker {back.deliveries} times and never began"
+        )
         return _finish(back, Status.SYSTEM_FAILURE, "dead letter", Finish(error=encode_failure(error)), now=now)
     return _requeue(back, at=now, reason=reason, now=now)
 

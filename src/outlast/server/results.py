@@ -17,7 +17,9 @@ def result_of(done: Done) -> Result | Refusal:
         if done.error is not None:
             return Refusal("invalid", "an attempt that went well has no error")
         if done.output is not None and len(done.output.encode("utf-8", "surrogatepass")) > MAX_OUTPUT_BYTES:
-            error = internal("TASK_OUTPUT_ERROR", f"the output is larger than {MAX_OUTPUT_BYTES} bytes: store it elsewhere and return its address")
+            error = internal(
+                "TASK_OUTPUT_ERROR", f"the output is larger than {MAX_OUTPUT_BYTES} bytes: store it elsewhere and return its address"
+            )
             return _failed(done, error)
         return Result(
             epoch=done.epoch, attempt=done.attempt, outcome="ok", output=done.output, output_type=done.output_type, usage_ms=done.usage_ms

@@ -133,7 +133,9 @@ def _seed(tx: Connection, options: Options) -> None:
     """The environments exist from the first start; their limits follow the settings of each start."""
     for id_, slug, type_ in ENVIRONMENTS:
         limit = options.dev_concurrency if slug == "dev" else options.concurrency
-        catalog.add_environment(tx, id=id_, slug=slug, type=type_, limit=limit, burst=options.burst, signing_secret=secrets.token_urlsafe(32), now=0)
+        catalog.add_environment(
+            tx, id=id_, slug=slug, type=type_, limit=limit, burst=options.burst, signing_secret=secrets.token_urlsafe(32), now=0
+        )
         catalog.set_environment_limit(tx, id_, limit, options.burst)
 
 

@@ -59,10 +59,7 @@ def insert(tx: Connection, batches: Collection[Batch]) -> None:
 def save(tx: Connection, batches: Collection[Batch]) -> None:
     tx.many(
         "UPDATE batches SET received = ?, remaining = ?, failed = ?, updated_at = ?, sealed_at = ?, completed_at = ? WHERE id = ?",
-        [
-            (b.received, b.remaining, b.failed, b.updated_at, b.sealed_at, b.completed_at, b.id)
-            for b in sorted(batches, key=lambda b: b.id)
-        ],
+        [(b.received, b.remaining, b.failed, b.updated_at, b.sealed_at, b.completed_at, b.id) for b in sorted(batches, key=lambda b: b.id)],
     )
 
 

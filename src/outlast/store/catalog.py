@@ -80,10 +80,14 @@ def promote(tx: Connection, env_id: int, version: str) -> None:
 def queues(tx: Connection, env_id: int, names: Collection[str]) -> list[Queue]:
     if not names:
         return []
-    return [_queue(r) for r in tx.all(f"SELECT {_QUEUE} FROM queues WHERE env_id = :env AND name {{in:names}}", env=env_id, names=sorted(names))]
+    return [
+        _queue(r) for r in tx.all(f"SELECT {_QUEUE} FROM queues WHERE env_id = :env AND name {{in:names}}", env=env_id, names=sorted(names))
+    ]
 
 
-def queue(tx: Connection, env_id: int, *, id: int | None = None, public_id: str | None = None, name: str | None = None, lock: bool = False) -> Queue | None:
+def queue(
+    tx: Connection, env_id: int, *, id: int | None = None, public_id: str | None = None, name: str | None = None, lock: bool = False
+) -> Queue | None:
     column, value = ("id", id) if id is not None else ("public_id", public_id) if public_id is not None else ("name", name)
     suffix = " {for_update}" if lock else ""
     rows = tx.all(f"SELECT {_QUEUE} FROM queues WHERE env_id = :env AND {column} = :value" + suffix, env=env_id, value=value)
@@ -93,7 +97,9 @@ def queue(tx: Connection, env_id: int, *, id: int | None = None, public_id: str 
 def queue_page(tx: Connection, env_id: int, *, offset: int, limit: int) -> tuple[int, list[Queue]]:
     """(how many there are, this page by name)"""
     total = tx.all("SELECT count(*) FROM queues WHERE env_id = :env", env=env_id)[0][0]
-    rows = tx.all(f"SELECT {_QUEUE} FROM queues WHERE env_id = :env ORDER BY name LIMIT :limit OFFSET :offset", env=env_id, limit=limit, offset=offset)
+    rows = tx.all(
+        f"SELECT {_QUEUE} FROM queues WHERE env_id = :env ORDER BY name LIMIT :limit OFFSET :offset", env=env_id, limit=limit, offset=offset
+    )
     return total, [_queue(row) for row in rows]
 
 
@@ -111,7 +117,11 @@ def pause_queue(tx: Connection, queue_id: int, paused: bool) -> None:
 
 def override_limit(tx: Connection, queue_id: int, *, limit: int | None, by: str | None, now: int | None) -> None:
     tx.execute(
-        "UPDATE queues SET override_ = :limit, overridden_at = :now, overridden_by = :by WHERE id = :id", id=queue_id, limit=limit, by=by, now=now
+        "UPDATE queues SET override_ = :limit, overridden_at = :now, overridden_by = :by WHERE id = :id",
+        id=queue_id,
+        limit=limit,
+        by=by,
+        now=now,
     )
 
 
@@ -121,7 +131,9 @@ def version_with_digest(tx: Connection, env_id: int, digest: str) -> str | None:
 
 
 def versions_like(tx: Connection, env_id: int, prefix: str) -> list[str]:
-    return [r[0] for r in tx.all("SELECT version FROM deployments WHERE env_id = :env AND version LIKE :like", env=env_id, like=prefix + ".%")]
+    return [
+        r[0] for r in tx.all("SELECT version FROM deployments WHERE env_id = :env AND version LIKE :like", env=env_id, like=prefix + ".%")
+    ]
 
 
 def version_exists(tx: Connection, env_id: int, version: str) -> bool:
@@ -143,7 +155,9 @@ def add_version(
 
 def task_definitions(tx: Connection, env_id: int, version: str, tasks: Collection[str] | None = None) -> dict[str, TaskDefinition]:
     if tasks is None:
-        rows = tx.all("SELECT task, definition FROM task_definitions WHERE env_id = :env AND version = :version", env=env_id, version=version)
+        rows = tx.all(
+            "SELECT task, definition FROM task_definitions WHERE env_id = :env AND version = :version", env=env_id, version=version
+        )
     else:
         rows = tx.all(
             "SELECT task, definition FROM task_definitions WHERE env_id = :env AND version = :version AND task {in:tasks}",

@@ -40,7 +40,15 @@ def logs(tx: Connection, run_id: str, *, after: int, limit: int) -> list[dict[st
         run_id=run_id, after=after, limit=limit,
     )  # fmt: skip
     return [
-        {"n": n, "attempt": attempt, "at": at, "level": level, "source": source, "message": message, "data": msgspec.json.decode(data) if data else None}
+        {
+            "n": n,
+            "attempt": attempt,
+            "at": at,
+            "level": level,
+            "source": source,
+            "message": message,
+            "data": msgspec.json.decode(data) if data else None,
+        }
         for n, attempt, at, level, source, message, data in rows
     ]
 

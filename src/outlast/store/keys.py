@@ -42,7 +42,9 @@ def add(tx: Connection, *, id: str, env_id: int, name: str, key: str, now: int, 
 
 
 def find(tx: Connection, key: str) -> ApiKey | None:
-    rows = tx.all("SELECT id, env_id, name, last_four, created_at, expires_at, revoked_at FROM api_keys WHERE hash = :hash", hash=digest(key))
+    rows = tx.all(
+        "SELECT id, env_id, name, last_four, created_at, expires_at, revoked_at FROM api_keys WHERE hash = :hash", hash=digest(key)
+    )
     if not rows:
         return None
     return _key(rows[0])

@@ -99,7 +99,11 @@ def candidates(tx: Connection, env_id: int, routes: Sequence[str], env_limit: in
 
 
 def is_anything_open(tx: Connection, env_id: int, routes: Sequence[str]) -> bool:
-    return bool(tx.all("SELECT 1 FROM lanes l WHERE l.env_id = :env AND l.open = 1 AND l.route {in:routes} LIMIT 1", env=env_id, routes=list(routes)))
+    return bool(
+        tx.all(
+            "SELECT 1 FROM lanes l WHERE l.env_id = :env AND l.open = 1 AND l.route {in:routes} LIMIT 1", env=env_id, routes=list(routes)
+        )
+    )
 
 
 _PICK_ONE = f"SELECT e.lane_id, {runs.SELECT} FROM entries e JOIN runs r ON r.id = e.run_id WHERE e.lane_id = :lane ORDER BY e.pos, e.run_id LIMIT :take"
@@ -125,7 +129,8 @@ def pick(tx: Connection, take: dict[int, int]) -> list[Run]:
 def add_slots(tx: Connection, rows: Sequence[Row]) -> None:
     """(run_id, env_id, lane_id, session_id, executor, epoch, claimed_at, start_by)"""
     tx.many(
-        "INSERT INTO slots (run_id, env_id, lane_id, session_id, executor, epoch, claimed_at, start_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
+        "INSERT INTO slots (run_id, env_id, lane_id, session_id, executor, epoch, claimed_at, start_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        rows,
     )
 
 
@@ -139,7 +144,9 @@ def slots_held(tx: Connection, env_id: int) -> int:
 
 def slots_of(tx: Connection, session: str, limit: int = 1_000_000) -> list[tuple[str, int, str]]:
     """(run id, epoch, executor) of what a session holds."""
-    rows = tx.all("SELECT run_id, epoch, executor FROM slots WHERE session_id = :session ORDER BY run_id LIMIT :limit", session=session, limit=limit)
+    rows = tx.all(
+        "SELECT run_id, epoch, executor FROM slots WHERE session_id = :session ORDER BY run_id LIMIT :limit", session=session, limit=limit
+    )
     return [(row[0], row[1], row[2]) for row in rows]
 
 

@@ -177,7 +177,9 @@ def children(tx: Connection, parent_id: str, limit: int) -> list[str]:
 def prune(tx: Connection, before: int, limit: int) -> int:
     """Delete runs that ended before that time, with all that belongs to them; a bounded number, oldest first."""
     rows = tx.all(
-        "SELECT id FROM (SELECT id, finished_at FROM runs ORDER BY id LIMIT :limit) r WHERE r.finished_at < :before", before=before, limit=limit
+        "SELECT id FROM (SELECT id, finished_at FROM runs ORDER BY id LIMIT :limit) r WHERE r.finished_at < :before",
+        before=before,
+        limit=limit,
     )
     ids = [row[0] for row in rows]
     if not ids:

@@ -42,14 +42,19 @@ def save(tx: Connection, sessions: Collection[Session]) -> None:
 
 
 def lapsed(tx: Connection, before: int, limit: int) -> list[str]:
-    rows = tx.all("SELECT id FROM sessions WHERE state = 'open' AND lease_until < :before ORDER BY lease_until LIMIT :limit", before=before, limit=limit)
+    rows = tx.all(
+        "SELECT id FROM sessions WHERE state = 'open' AND lease_until < :before ORDER BY lease_until LIMIT :limit",
+        before=before,
+        limit=limit,
+    )
     return [row[0] for row in rows]
 
 
 def closed_with_slots(tx: Connection, limit: int) -> list[str]:
     """Closed sessions whose slots are not all given back yet."""
     rows = tx.all(
-        "SELECT DISTINCT s.session_id FROM slots s JOIN sessions x ON x.id = s.session_id WHERE x.state = 'closed' LIMIT :limit", limit=limit
+        "SELECT DISTINCT s.session_id FROM slots s JOIN sessions x ON x.id = s.session_id WHERE x.state = 'closed' LIMIT :limit",
+        limit=limit,
     )
     return [row[0] for row in rows]
 

@@ -184,7 +184,9 @@ class ServerLock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._fd)
-            raise DatabaseUnusable(f"another Outlast server uses the data folder {folder}: stop it, or give this one its own with --data") from error
+            raise DatabaseUnusable(
+                f"another Outlast server uses the data folder {folder}: stop it, or give this one its own with --data"
+            ) from error
         os.ftruncate(self._fd, 0)
         os.write(self._fd, str(os.getpid()).encode())
 

@@ -1,0 +1,124 @@
+"""`batch`: many runs at once, of one task or of several."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
+
+from outlast.client import requests
+from outlast.client.answers import BatchHandle, BatchState
+from outlast.client.calls import Flow, call, flow, here
+from outlast.errors import InvalidValue
+from outlast.model import payload as packets
+from outlast.model.limits import MAX_BATCH_ITEMS
+from outlast.options import TriggerOptions, body
+from outlast.pending import Pending
+
+if TYPE_CHECKING:
+    from outlast.tasks import Task
+
+In = TypeVar("In", contravariant=True)
+T = TypeVar("T")
+
+
+class BatchItem(Generic[In]):
+    """A payload with options of its own, and in a mixed batch its task.
+
+    Example:
+        >>> BatchItem({"x": 1}, task="other.task", delay="1h").options
+        {'delay': '1h'}
+    """
+
+    @overload
+    def __init__(self, payload: In, *, task: Task[In, Any] | None = None, **options: Unpack[TriggerOptions]) -> None: ...
+    @overload
+    def __init__(self: BatchItem[Any], payload: Any, *, task: str, **options: Unpack[TriggerOptions]) -> None: ...
+    def __init__(self, payload: Any, *, task: Any = None, **options: Unpack[TriggerOptions]) -> None:
+        self.payload = payload
+        self.task: Any = task
+        self.options = options
+
+
+Items = Iterable["In | BatchItem[In]"] | AsyncIterable["In | BatchItem[In]"]
+
+
+class _Encodes(Protocol):
+    id: str
+
+    def encode_payload(self, payload: Any) -> tuple[str | None, str]: ...
+
+
+def trigger(items: Iterable[BatchItem[Any]] | AsyncIterable[BatchItem[Any]]) -> Pending[BatchHandle]:
+    """Make a run for each item, each with its own task; 1,000 in one request.
+
+    Raises:
+        InvalidValue: an item without a task, or no item at all.
+    """
+    return send("batch.trigger(…)", items, None)
+
+
+def retrieve(batch_id: str) -> Pending[BatchState]:
+    """A batch with the ids of its runs, in the order of its items."""
+    return call("batch.retrieve(…)", requests.retrieve_batch(batch_id))
+
+
+def send(name: str, items: Iterable[Any] | AsyncIterable[Any], task: _Encodes | str | None) -> Pending[BatchHandle]:
+    """More than 1,000 items go in several requests; the handle is of the first, with the count of all."""
+    if isinstance(items, AsyncIterable):
+        source: AsyncIterable[Any] = items
+        return Pending(name, lambda: _send_async(source, task))
+    wire = [_wire(item, task) for item in items]
+    if not wire:
+        raise InvalidValue(f"{name}: there is no item")
+    return flow(name, lambda: _send(wire))
+
+
+def _send(wire: list[dict[str, Any]]) -> Flow[BatchHandle]:
+    handles: list[BatchHandle] = []
+    for chunk in _chunks(wire):
+        handle: BatchHandle = yield requests.batch(chunk)
+        handles.append(handle)
+    return _joined(handles)
+
+
+async def _send_async(items: AsyncIterable[Any], task: _Encodes | str | None) -> BatchHandle:
+    """Items are made as they are needed: never more than one request's worth is held."""
+    handles: list[BatchHandle] = []
+    chunk: list[dict[str, Any]] = []
+    async for item in items:
+        chunk.append(_wire(item, task))
+        if len(chunk) == MAX_BATCH_ITEMS:
+            handles.append(await here().send(requests.batch(chunk)))
+            chunk = []
+    if chunk:
+        handles.append(await here().send(requests.batch(chunk)))
+    if not handles:
+        raise InvalidValue("batch_trigger: there is no item")
+    return _joined(handles)
+
+
+def _joined(handles: list[BatchHandle]) -> BatchHandle:
+    first = handles[0]
+    return BatchHandle(first.id, sum(handle.run_count for handle in handles), first.public_access_token)
+
+
+def _wire(item: Any, task: _Encodes | str | None) -> dict[str, Any]:
+    payload: Any = item
+    options: TriggerOptions = {}
+    own: Any = None
+    if isinstance(item, BatchItem):
+        found = cast("BatchItem[Any]", item)
+        payload, options, own = found.payload, found.options, found.task
+    target = own if own is not None else task
+    if target is None:
+        raise InvalidValue("an item of a mixed batch names its task: BatchItem(payload, task=…)")
+    if isinstance(target, str):
+        return {"task": target, **body(packets.encode(payload), options)}
+    return {"task": target.id, **body(target.encode_payload(payload), options)}
+
+
+def _chunks(items: list[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, MAX_BATCH_ITEMS)):
+        yield chunk

@@ -1,0 +1,140 @@
+"""What the server answers, as Python sees it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from outlast.results import RunError
+
+Out = TypeVar("Out", covariant=True)
+T = TypeVar("T")
+
+
+class RunHandle(msgspec.Struct, Generic[T], frozen=True):
+    """A run that was triggered. `is_cached`: its idempotency key had made it before."""
+
+    id: str
+    is_cached: bool = False
+    public_access_token: str = ""
+    task_identifier: str = ""
+
+
+class BatchHandle(msgspec.Struct, frozen=True):
+    """A batch that was triggered. `retrieve` it for its runs."""
+
+    id: str
+    run_count: int = 0
+    public_access_token: str = ""
+
+    @property
+    def batch_id(self) -> str:
+        return self.id
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    data: list[T]
+    next: str | None = None
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A run as the server shows it. Times are aware UTC, durations milliseconds."""
+
+    id: str
+    status: str
+    task_identifier: str
+    version: str | None = None
+    is_queued: bool = False
+    is_executing: bool = False
+    is_waiting: bool = False
+    is_completed: bool = False
+    is_success: bool = False
+    is_failed: bool = False
+    is_cancelled: bool = False
+    is_test: bool = False
+    idempotency_key: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    delayed_until: datetime | None = None
+    expired_at: datetime | None = None
+    ttl: str | None = None
+    tags: list[str] = []
+    duration_ms: float = 0
+    depth: int = 0
+    batch_id: str | None = None
+    trigger_function: str = "trigger"
+    metadata: dict[str, Any] | None = None
+    payload: Any = None
+    output: Any = None
+    error: RunError | None = None
+    attempt_count: int = 0
+    related_runs: dict[str, Any] = {}
+
+
+class BatchError(msgspec.Struct, frozen=True, rename="camel"):
+    index: int
+    task_identifier: str
+    error: str
+    error_code: str | None = None
+
+
+class BatchState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`status` is PENDING, PROCESSING, COMPLETED, PARTIAL_FAILED or ABORTED; `runs` are ids in the order of the items."""
+
+    id: str
+    status: str
+    created_at: datetime
+    updated_at: datetime
+    run_count: int
+    runs: list[str] = []
+    successful_run_count: int | None = None
+    failed_run_count: int | None = None
+    errors: list[BatchError] = []
+    idempotency_key: str | None = None
+
+
+class Concurrency(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    current: int | None = None
+    base: int | None = None
+    override: int | None = None
+    overridden_at: datetime | None = None
+    overridden_by: str | None = None
+
+
+class QueueState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A queue now. `type` is task (a task's own) or custom."""
+
+    id: str
+    name: str
+    type: str
+    running: int
+    queued: int
+    paused: bool
+    concurrency_limit: int | None = None
+    concurrency: Concurrency | None = None
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line of a run; `at` is UTC milliseconds."""
+
+    n: int
+    at: int
+    attempt: int
+    level: str
+    source: str
+    message: str
+    data: dict[str, Any] | None = None
+
+
+def parse_run(answer: dict[str, Any]) -> Run:
+    error = answer.get("error")
+    if error is not None:
+        answer = {
+            **answer,
+            "error": {"name": error.get("name") or "", "message": error.get("message", ""), "stack": error.get("stackTrace")},
+        }
+    return msgspec.convert(answer, Run)

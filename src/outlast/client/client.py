@@ -1,0 +1,57 @@
+"""A client of its own, for programs that talk to several servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+from outlast import batch, queues, runs, tasks
+from outlast.client.address import find
+from outlast.client.calls import bound
+from outlast.client.connection import Connection
+
+
+class Client:
+    """The same nouns, for one server and key.
+
+    Raises:
+        ConfigurationError: nothing says where the server is.
+
+    Example:
+        >>> async with Client(api_url="http://127.0.0.1:3040", secret_key="tr_dev_sk_…") as client:  # doctest: +SKIP
+        ...     await client.runs.retrieve("run_…")
+    """
+
+    def __init__(self, *, api_url: str | None = None, secret_key: str | None = None) -> None:
+        self._connection = Connection(find(api_url, secret_key))
+        self.tasks: Any = _Bound(tasks, self._connection)
+        self.batch: Any = _Bound(batch, self._connection)
+        self.runs: Any = _Bound(runs, self._connection)
+        self.queues: Any = _Bound(queues, self._connection)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._connection.close()
+
+
+class _Bound:
+    """A noun whose verbs use one connection."""
+
+    def __init__(self, noun: ModuleType, connection: Connection) -> None:
+        self._noun = noun
+        self._connection = connection
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        function = getattr(self._noun, verb)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            token = bound.set(self._connection)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                bound.reset(token)
+
+        return call

@@ -1,0 +1,208 @@
+"""Sending requests: over httpx, with retries as Trigger.dev's official client does them. Blocking and asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+
+from outlast.client.address import Address, find
+from outlast.client.requests import Request
+from outlast.errors import ConnectionFailed, api_error
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+FIRST_DELAY = 1.0  # seconds
+FACTOR = 1.6
+MAX_DELAY = 30.0
+RETRIED = frozenset({408, 409, 429})
+TIMEOUT = 65.0  # seconds; a long poll is held for at most 60
+API_VERSION = "2025-07-16"
+
+
+class Connection:
+    """One server and key. Its HTTP clients are made when they are first needed, one for each event loop."""
+
+    def __init__(
+        self,
+        address: Address | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sync_transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._address = address
+        self._transport = transport
+        self._sync_transport = sync_transport
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = weakref.WeakKeyDictionary()
+        self._sync: httpx.Client | None = None
+
+    @property
+    def address(self) -> Address:
+        if self._address is None:
+            self._address = find()
+        return self._address
+
+    async def send(self, request: Request[T]) -> T:
+        """Send it, again when that may help: the same request id tells the server that it is the same request.
+
+        Raises:
+            ApiError: the server refused, or no try succeeded.
+        """
+        import httpx
+
+        client, headers = self._async_client(), self._headers(request)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = await client.request(request.method, request.path, content=request.body, params=request.query, headers=headers)
+            except httpx.TransportError as error:
+                if attempt == ATTEMPTS:
+                    raise self._unreachable(error) from error
+                await asyncio.sleep(_delay(attempt))
+                continue
+            if response.is_success:
+                return request.parse(response.content, response.headers)
+            if attempt == ATTEMPTS or not _may_help(response.status_code, response.headers):
+                raise _error(response.status_code, response.content, response.headers)
+            await asyncio.sleep(_pause(attempt, response.status_code, response.headers))
+        raise AssertionError("unreachable")
+
+    def send_sync(self, request: Request[T]) -> T:
+        """The same, blocking."""
+        import httpx
+
+        client, headers = self._sync_client(), self._headers(request)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = client.request(request.method, request.path, content=request.body, params=request.query, headers=headers)
+            except httpx.TransportError as error:
+                if attempt == ATTEMPTS:
+                    raise self._unreachable(error) from error
+                time.sleep(_delay(attempt))
+                continue
+            if response.is_success:
+                return request.parse(response.content, response.headers)
+            if attempt == ATTEMPTS or not _may_help(response.status_code, response.headers):
+                raise _error(response.status_code, response.content, response.headers)
+            time.sleep(_pause(attempt, response.status_code, response.headers))
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """Close the HTTP client of this loop, and the blocking one."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+        self.close_sync()
+
+    def close_sync(self) -> None:
+        if self._sync is not None:
+            self._sync.close()
+            self._sync = None
+
+    def _headers(self, request: Request[Any]) -> dict[str, str]:
+        headers = {
+            "authorization": f"Bearer {self.address.key}",
+            "content-type": "application/json",
+            "x-trigger-api-version": API_VERSION,
+            "x-trigger-source": "sdk",
+            "x-trigger-request-idempotency-key": request.id,
+        }
+        headers.update(request.headers)
+        return headers
+
+    def _async_client(self) -> httpx.AsyncClient:
+        import httpx
+
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = httpx.AsyncClient(base_url=self.address.url, timeout=TIMEOUT, transport=self._transport, trust_env=False)
+            self._clients[loop] = client
+        return client
+
+    def _sync_client(self) -> httpx.Client:
+        import httpx
+
+        if self._sync is None:
+            self._sync = httpx.Client(base_url=self.address.url, timeout=TIMEOUT, transport=self._sync_transport, trust_env=False)
+        return self._sync
+
+    def _unreachable(self, error: Exception) -> ConnectionFailed:
+        return ConnectionFailed(f"no answer from {self.address.url} after {ATTEMPTS} tries: {error or type(error).__name__}")
+
+
+_configured: list[Connection] = []
+_found: Connection | None = None
+
+
+def configure(*, api_url: str | None = None, secret_key: str | None = None) -> None:
+    """Say which server and key to use, for this whole process.
+
+    Raises:
+        ConfigurationError: one of the two is missing, and the environment does not say it.
+
+    Example:
+        >>> configure(api_url="http://127.0.0.1:3040", secret_key="tr_dev_sk_…")  # doctest: +SKIP
+    """
+    _configured.append(Connection(find(api_url, secret_key)))
+
+
+def use(connection: Connection) -> None:
+    """Make this the process's connection until `stop_using`."""
+    _configured.append(connection)
+
+
+def stop_using(connection: Connection) -> None:
+    if connection in _configured:
+        _configured.remove(connection)
+
+
+def current() -> Connection:
+    """The connection that verbs without a client of their own use."""
+    global _found
+    if _configured:
+        return _configured[-1]
+    if _found is None:
+        _found = Connection(find())
+    return _found
+
+
+def forget() -> None:
+    """Look for the server anew at the next call."""
+    global _found
+    _found = None
+
+
+def _delay(attempt: int) -> float:
+    return min(MAX_DELAY, FIRST_DELAY * FACTOR ** (attempt - 1)) * random.uniform(0.5, 1.0)
+
+
+def _pause(attempt: int, status: int, headers: Mapping[str, str]) -> float:
+    reset = headers.get("x-ratelimit-reset")
+    if status == 429 and reset is not None and reset.isdecimal():
+        return max(0.0, int(reset) / 1_000 - time.time()) + random.random()
+    return _delay(attempt)
+
+
+def _may_help(status: int, headers: Mapping[str, str]) -> bool:
+    asked = headers.get("x-should-retry")
+    return asked == "true" if asked in ("true", "false") else status in RETRIED or status >= 500
+
+
+def _error(status: int, content: bytes, headers: Mapping[str, str]) -> Exception:
+    try:
+        body: Any = msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        body = content.decode(errors="replace")[:500]
+    message: Any = cast("dict[str, Any]", body).get("error", body) if isinstance(body, dict) else body
+    if isinstance(message, dict):
+        message = cast("dict[str, Any]", message).get("message", "")
+    return api_error(status, str(message), headers, body)

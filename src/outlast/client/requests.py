@@ -1,0 +1,168 @@
+"""Every endpoint as a request and the reading of its answer. No IO: the connection sends, blocking or not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from outlast.client.answers import BatchHandle, BatchState, LogLine, Page, QueueState, Run, RunHandle, parse_run
+from outlast.model import payload as packets
+
+T = TypeVar("T")
+Headers = Mapping[str, str]
+QueueKind = Literal["id", "task", "custom"]
+
+
+class Request(Generic[T]):
+    """One call. Its id stays the same over all its tries, so that the server does the work once."""
+
+    __slots__ = ("body", "headers", "id", "method", "parse", "path", "query")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        parse: Callable[[bytes, Headers], T],
+        *,
+        json: Any = None,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.parse = parse
+        self.body = None if json is None else msgspec.json.encode(json)
+        self.query = query
+        self.headers = headers or {}
+        self.id = str(uuid.uuid4())
+
+
+def _decode(content: bytes) -> Any:
+    return msgspec.json.decode(content)
+
+
+def trigger(task: str, body: dict[str, Any]) -> Request[RunHandle[Any]]:
+    def parse(content: bytes, headers: Headers) -> RunHandle[Any]:
+        answer = _decode(content)
+        return RunHandle(answer["id"], answer.get("isCached", False), headers.get("x-trigger-jwt", ""), task)
+
+    return Request("POST", f"/api/v1/tasks/{quote(task, safe='')}/trigger", parse, json=body)
+
+
+def batch(items: list[dict[str, Any]], options: dict[str, Any] | None = None) -> Request[BatchHandle]:
+    def parse(content: bytes, headers: Headers) -> BatchHandle:
+        answer = _decode(content)
+        return BatchHandle(answer["id"], answer.get("runCount", len(items)), headers.get("x-trigger-jwt", ""))
+
+    return Request("POST", "/api/v2/tasks/batch", parse, json={"items": items, **(options or {})})
+
+
+def retrieve_run(run_id: str) -> Request[Run]:
+    return Request("GET", f"/api/v3/runs/{quote(run_id, safe='')}", lambda content, _: parse_run(_decode(content)))
+
+
+def list_runs(query: dict[str, str]) -> Request[Page[Run]]:
+    def parse(content: bytes, _: Headers) -> Page[Run]:
+        answer = _decode(content)
+        return Page([parse_run(row) for row in answer["data"]], answer["pagination"].get("next"))
+
+    return Request("GET", "/api/v1/runs", parse, query=query)
+
+
+def _id(content: bytes, _: Headers) -> str:
+    return _decode(content)["id"]
+
+
+def cancel_run(run_id: str) -> Request[str]:
+    return Request("POST", f"/api/v2/runs/{quote(run_id, safe='')}/cancel", _id)
+
+
+def replay_run(run_id: str, overrides: dict[str, Any]) -> Request[RunHandle[Any]]:
+    return Request("POST", f"/api/v1/runs/{quote(run_id, safe='')}/replay", lambda c, _: RunHandle(_decode(c)["id"]), json=overrides)
+
+
+def reschedule_run(run_id: str, delay: str | datetime) -> Request[Run]:
+    body = {"delay": delay if isinstance(delay, str) else delay.isoformat()}
+    return Request("POST", f"/api/v1/runs/{quote(run_id, safe='')}/reschedule", lambda c, _: parse_run(_decode(c)), json=body)
+
+
+def add_tags(run_id: str, tags: list[str]) -> Request[None]:
+    return Request("POST", f"/api/v1/runs/{quote(run_id, safe='')}/tags", lambda c, _: None, json={"tags": tags})
+
+
+class Outcome(msgspec.Struct, frozen=True, rename="camel"):
+    """What our own long poll answers."""
+
+    done: bool
+    id: str
+    ok: bool = False
+    task_identifier: str = ""
+    status: str = ""
+    output: str | None = None
+    output_type: str = packets.JSON
+    error: dict[str, Any] | None = None
+
+
+_outcome = msgspec.json.Decoder(Outcome).decode
+
+
+def run_result(run_id: str, wait_seconds: int) -> Request[Outcome]:
+    path = f"/api/outlast/v1/runs/{quote(run_id, safe='')}/result"
+    return Request("GET", path, lambda c, _: _outcome(c), query={"wait": str(wait_seconds)})
+
+
+def run_logs(run_id: str, after: int, limit: int) -> Request[Page[LogLine]]:
+    def parse(content: bytes, _: Headers) -> Page[LogLine]:
+        answer = _decode(content)
+        following = answer.get("next")
+        return Page(msgspec.convert(answer["data"], list[LogLine]), None if following is None else str(following))
+
+    path = f"/api/outlast/v1/runs/{quote(run_id, safe='')}/logs"
+    return Request("GET", path, parse, query={"after": str(after), "limit": str(limit)})
+
+
+def retrieve_batch(batch_id: str) -> Request[BatchState]:
+    return Request("GET", f"/api/v2/batches/{quote(batch_id, safe='')}", lambda c, _: msgspec.json.decode(c, type=BatchState))
+
+
+def _queue_path(name: str, rest: str = "") -> str:
+    # as Trigger.dev's client does: slashes first, then everything, so a slash arrives encoded twice
+    return f"/api/v1/queues/{quote(name.replace('/', '%2F'), safe='')}{rest}"
+
+
+def _queue(content: bytes, _: Headers) -> QueueState:
+    return msgspec.json.decode(content, type=QueueState)
+
+
+def list_queues(page: int, page_size: int) -> Request[Page[QueueState]]:
+    def parse(content: bytes, _: Headers) -> Page[QueueState]:
+        answer = _decode(content)
+        more = answer["pagination"]["currentPage"] < answer["pagination"]["totalPages"]
+        return Page(msgspec.convert(answer["data"], list[QueueState]), str(page + 1) if more else None)
+
+    return Request("GET", "/api/v1/queues", parse, query={"page": str(page), "perPage": str(page_size)})
+
+
+def retrieve_queue(name: str, kind: QueueKind) -> Request[QueueState]:
+    return Request("GET", _queue_path(name), _queue, query={"type": kind})
+
+
+def pause_queue(name: str, kind: QueueKind, action: Literal["pause", "resume"]) -> Request[QueueState]:
+    return Request("POST", _queue_path(name, "/pause"), _queue, json={"type": kind, "action": action})
+
+
+def override_queue(name: str, kind: QueueKind, limit: int) -> Request[QueueState]:
+    return Request("POST", _queue_path(name, "/concurrency/override"), _queue, json={"type": kind, "concurrencyLimit": limit})
+
+
+def reset_queue(name: str, kind: QueueKind) -> Request[QueueState]:
+    return Request("POST", _queue_path(name, "/concurrency/reset"), _queue, json={"type": kind})
+
+
+def whoami() -> Request[dict[str, Any]]:
+    return Request("GET", "/api/outlast/v1/whoami", lambda c, _: _decode(c))

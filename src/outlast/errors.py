@@ -1,0 +1,125 @@
+"""Every error Outlast raises, as one tree.
+
+OutlastError
+├── ConfigurationError         something is set wrongly; the message says what and where
+│   └── DuplicateTaskId        two tasks share an id; both places are named
+├── NotBuiltYet                an option or call that comes with a later version; refused by name, never ignored
+├── OutsideRunError            a call that only makes sense inside a task
+├── InvalidValue               a value that cannot travel, or an option out of range (also a ValueError)
+│   └── TaskPayloadParsedError a payload that does not fit its task's schema
+├── AbortTaskRun               raised by user code: fail now, do not retry
+├── SubtaskFailed              what `.unwrap()` raises when the run it waited for failed
+└── ApiError                   the server's answer was an error: `status`, `headers`, `body`
+    ├── ConnectionFailed       no answer at all
+    ├── BadRequest 400, AuthenticationFailed 401, PermissionDenied 403, NotFound 404, Conflict 409,
+    └── Unprocessable 422, RateLimited 429, ServerError 5xx
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class OutlastError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(OutlastError):
+    """Something is set wrongly; the message says what, where, and what to do."""
+
+
+class DuplicateTaskId(ConfigurationError):
+    """Two tasks share an id; both places are named."""
+
+
+class NotBuiltYet(OutlastError):
+    """An option or call that comes with a later version of Outlast."""
+
+
+class OutsideRunError(OutlastError):
+    """A call that only makes sense inside a task."""
+
+
+class InvalidValue(OutlastError, ValueError):
+    """A value that cannot travel, or an option out of its range."""
+
+
+class TaskPayloadParsedError(InvalidValue):
+    """A payload that does not fit its task's schema. Never retried: the same payload would not fit again."""
+
+
+class AbortTaskRun(OutlastError):
+    """Raise it in a task to fail now, without any further attempt."""
+
+
+class SubtaskFailed(OutlastError):
+    """The run that was waited for failed. `run_id`, `task_id` and `error` say which, and why."""
+
+    def __init__(self, message: str, *, run_id: str = "", task_id: str = "", error: Any = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.task_id = task_id
+        self.error = error
+
+
+class ApiError(OutlastError):
+    """The server answered with an error. `status` is 0 when there was no answer."""
+
+    def __init__(self, message: str, *, status: int = 0, headers: Mapping[str, str] | None = None, body: Any = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.body = body
+
+
+class ConnectionFailed(ApiError):
+    """The server could not be reached, after all retries."""
+
+
+class BadRequest(ApiError):
+    """400: the request's shape, a type, or a range is wrong."""
+
+
+class AuthenticationFailed(ApiError):
+    """401: the key is missing, wrong, expired or revoked."""
+
+
+class PermissionDenied(ApiError):
+    """403: the key may not do this."""
+
+
+class NotFound(ApiError):
+    """404: there is no such thing in this environment."""
+
+
+class Conflict(ApiError):
+    """409: it clashes with what is there."""
+
+
+class Unprocessable(ApiError):
+    """422: well-formed, and refused."""
+
+
+class RateLimited(ApiError):
+    """429: too many requests, after all retries."""
+
+
+class ServerError(ApiError):
+    """5xx: the server could not do it, after all retries."""
+
+
+_BY_STATUS: dict[int, type[ApiError]] = {
+    400: BadRequest,
+    401: AuthenticationFailed,
+    403: PermissionDenied,
+    404: NotFound,
+    409: Conflict,
+    422: Unprocessable,
+    429: RateLimited,
+}
+
+
+def api_error(status: int, message: str, headers: Mapping[str, str], body: Any) -> ApiError:
+    kind = _BY_STATUS.get(status, ServerError if status >= 500 else ApiError)
+    return kind(f"{status} {message}", status=status, headers=headers, body=body)

@@ -1,0 +1,122 @@
+"""The options of a trigger, and how they travel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+from outlast import current
+from outlast.errors import InvalidValue, NotBuiltYet
+from outlast.idempotency import hashed
+from outlast.model import payload as packets
+
+Machine = Literal["micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"]
+
+LATER = {
+    "debounce": "debounce= comes with flow control",
+    "version": "version= comes with deploys",
+    "detached": "detached= comes with durable waits",
+    "isolation": "isolation= comes with durable waits",
+    "retry_journal": "retry_journal= comes with durable waits",
+    "on_cancel_when_suspended": "on_cancel_when_suspended= comes with durable waits",
+    "key": "key= comes with durable waits",
+    "timeout": "timeout= comes with durable waits",
+}
+
+
+class Debounce:
+    """Comes with flow control; named here so that code that uses it is refused by name and not by an import error."""
+
+    def __init__(self, key: str, delay: str, mode: Literal["leading", "trailing"] = "leading", max_delay: str | None = None) -> None:
+        self.key = key
+        self.delay = delay
+        self.mode = mode
+        self.max_delay = max_delay
+
+
+class TriggerOptions(TypedDict, total=False):
+    """Durations are texts such as "1h30m"; `delay` may be an aware datetime, `ttl` whole seconds, `max_duration` seconds."""
+
+    delay: str | datetime
+    ttl: str | int
+    priority: float
+    tags: str | Sequence[str]
+    metadata: Mapping[str, Any]
+    idempotency_key: str | Sequence[str]
+    idempotency_key_ttl: str
+    queue: str
+    concurrency_key: str | int
+    max_attempts: int
+    max_duration: float | None
+    machine: Machine
+    debounce: Debounce
+    version: str
+    test: bool
+
+
+class WaitOptions(TriggerOptions, total=False):
+    key: str
+    timeout: str | float
+
+
+_WIRE = {
+    "ttl": "ttl",
+    "priority": "priority",
+    "idempotency_key_ttl": "idempotencyKeyTTL",
+    "max_attempts": "maxAttempts",
+    "machine": "machine",
+    "test": "test",
+}
+
+
+def body(payload: tuple[str | None, str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a trigger, or one item of a batch.
+
+    Raises:
+        NotBuiltYet: an option that comes later, by name.
+        InvalidValue: an option that cannot be.
+    """
+    data, data_type = payload
+    wire: dict[str, Any] = {"payloadType": data_type}
+    for name, value in options.items():
+        _add(wire, name, value)
+    attempt = current.attempt.get()
+    if attempt is not None:
+        wire["parentRunId"] = attempt.ctx.run.id
+    return {"options": wire} if data is None else {"payload": data, "options": wire}
+
+
+def _add(wire: dict[str, Any], name: str, value: Any) -> None:
+    if name in LATER:
+        raise NotBuiltYet(f"{LATER[name]}, which this version of Outlast does not have yet: leave the option out")
+    match name:
+        case "delay":
+            wire["delay"] = _when(value)
+        case "tags":
+            wire["tags"] = [value] if isinstance(value, str) else list(value)
+        case "metadata":
+            data, data_type = packets.encode(dict(value))
+            wire["metadata"], wire["metadataType"] = data, data_type
+        case "idempotency_key":
+            key = hashed(value)
+            wire["idempotencyKey"] = str(key)
+            wire["idempotencyKeyOptions"] = {"key": key.key, "scope": key.scope}
+        case "queue":
+            wire["queue"] = {"name": value if isinstance(value, str) else value.name}
+        case "concurrency_key":
+            wire["concurrencyKey"] = str(value)
+        case "max_duration":
+            wire["maxDuration"] = value
+        case _ if name in _WIRE:
+            wire[_WIRE[name]] = value
+        case _:
+            raise InvalidValue(f"there is no trigger option {name!r}")
+
+
+def _when(value: str | datetime) -> str:
+    if isinstance(value, str):
+        return value
+    if value.tzinfo is None:
+        raise InvalidValue(f"delay={value.isoformat()} has no time zone: use datetime.now(UTC) + …, or a duration such as '1h'")
+    return value.isoformat()

@@ -1,0 +1,96 @@
+"""The schema of a task: its payload's annotation, or `schema=`. Built when it is first needed; untyped payloads need none."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from outlast.model import payload as packets
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_OPEN = (Any, object, None)
+
+
+class Schema:
+    """Checks payloads with pydantic, or with a callable that raises."""
+
+    def __init__(self, fn: Callable[..., Any], explicit: Any = None) -> None:
+        self._fn = fn
+        self._explicit = explicit
+        self._hints: dict[str, Any] | None = None
+        self._adapters: dict[str, TypeAdapter[Any] | None] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any JSON is fine."""
+        return self._explicit is None and self._adapter("payload") is None
+
+    def check(self, payload: Any) -> Any:
+        """Raise what the schema's library raises when a payload does not fit; what it makes of the payload travels."""
+        if self._is_plain_callable:
+            self._explicit(payload)
+            return payload
+        adapter = self._adapter("payload")
+        if adapter is None:
+            return payload
+        return adapter.dump_python(adapter.validate_python(payload), mode="python")
+
+    def read(self, data: str | None, data_type: str) -> Any:
+        if self._is_plain_callable:
+            return self._explicit(packets.decode(data, data_type))
+        adapter = self._adapter("payload")
+        if adapter is None:
+            return packets.decode(data, data_type)
+        if data is not None and data_type == packets.JSON:
+            return adapter.validate_json(data)  # JSON mode takes texts for dates also where the model is strict
+        return adapter.validate_python(packets.decode(data, data_type))
+
+    def read_output(self, data: str | None, data_type: str) -> Any:
+        adapter = self._adapter("return")
+        if adapter is None:
+            return packets.decode(data, data_type)
+        if data is not None and data_type == packets.JSON:
+            return adapter.validate_json(data)
+        return adapter.validate_python(packets.decode(data, data_type))
+
+    def json_schema(self) -> dict[str, Any] | None:
+        """The JSON schema of the payload, for forms and tools; None when there is none, or the type has none."""
+        if self._is_plain_callable:
+            return None
+        adapter = self._adapter("payload")
+        if adapter is None:
+            return None
+        from pydantic import PydanticInvalidForJsonSchema
+
+        try:
+            return adapter.json_schema()
+        except PydanticInvalidForJsonSchema:
+            return None
+
+    @property
+    def _is_plain_callable(self) -> bool:
+        explicit = self._explicit
+        return explicit is not None and callable(explicit) and not isinstance(explicit, type) and typing.get_origin(explicit) is None
+
+    def _adapter(self, name: str) -> TypeAdapter[Any] | None:
+        if name not in self._adapters:
+            self._adapters[name] = self._build(name)
+        return self._adapters[name]
+
+    def _build(self, name: str) -> TypeAdapter[Any] | None:
+        annotation = self._explicit if name == "payload" and self._explicit is not None else self._annotation(name)
+        if annotation in _OPEN or annotation is type(None):
+            return None
+        from pydantic import TypeAdapter
+
+        return cast("TypeAdapter[Any]", annotation) if isinstance(annotation, TypeAdapter) else TypeAdapter(annotation)
+
+    def _annotation(self, name: str) -> Any:
+        if self._hints is None:
+            annotations = getattr(self._fn, "__annotations__", {})
+            wanted = {key for key in ("payload", "return") if key in annotations}
+            self._hints = typing.get_type_hints(self._fn, include_extras=True) if wanted else {}
+        return self._hints.get(name, Any)

@@ -1,0 +1,422 @@
+"""`@task`: a function that runs durably. And `tasks`: triggering by id, without importing the function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+
+import msgspec
+
+from outlast import hooks as hook_module
+from outlast.batch import BatchItem, Items, send
+from outlast.client import requests
+from outlast.client.answers import BatchHandle, RunHandle
+from outlast.client.calls import Flow, bound, flow, run, run_sync
+from outlast.config import ttl_ms
+from outlast.current import attempt as current_attempt
+from outlast.errors import ConfigurationError, DuplicateTaskId, NotBuiltYet, TaskPayloadParsedError
+from outlast.hooks import HookSet, Register
+from outlast.model import payload as packets
+from outlast.model.limits import MACHINES, MIN_DURATION_SECONDS, TASK_ID
+from outlast.model.manifest import QueueDefinition, TaskDefinition
+from outlast.model.retry import Retry
+from outlast.options import LATER, Machine, TriggerOptions, WaitOptions, body
+from outlast.pending import Pending, PendingResult
+from outlast.queues import Queue, checked
+from outlast.results import Result, RunError
+from outlast.schema import Schema
+
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+
+WAIT_SECONDS = 20  # how long the server holds one long poll
+
+
+class TaskOptions(TypedDict, total=False):
+    """What `@task(…)` takes. `max_duration` is seconds of active time per attempt (None: no limit, the default)."""
+
+    id: str
+    description: str
+    retry: Retry
+    queue: Queue | str
+    machine: Machine
+    max_duration: float | None
+    ttl: str | int
+    schema: Any
+    json_schema: dict[str, Any]
+    isolation: Literal["process"] | None
+    retry_journal: Literal["keep"]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's options, checked."""
+
+    description: str | None = None
+    retry: Retry | None = None
+    queue: Queue | None = None
+    machine: str | None = None
+    max_duration: float | None = None
+    has_max_duration: bool = False  # whether the task says so itself: None then means "no limit", against the config
+    ttl_ms: int | None = None
+    json_schema: dict[str, Any] | None = None
+
+
+class Registry:
+    """The tasks this process knows. Registering an id twice names both places."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Task[Any, Any]] = {}
+        self.duplicates: list[str] = []
+
+    def add(self, task: Task[Any, Any]) -> None:
+        other = self.tasks.get(task.id)
+        if other is not None and other.location != task.location:
+            here, there = (f"{file}:{line}" for file, line in (task.location, other.location))
+            message = f"two tasks have the id {task.id!r}: {there} and {here}; give one of them another id"
+            self.duplicates.append(message)
+            raise DuplicateTaskId(message)
+        self.tasks[task.id] = task
+
+    def clear(self) -> None:
+        self.tasks.clear()
+        self.duplicates.clear()
+
+
+registry = Registry()
+
+
+class SyncTask(Generic[In, Out]):
+    """The blocking view of a task."""
+
+    def __init__(self, task: Task[Any, Any]) -> None:
+        self._task = task
+
+    @overload
+    def trigger(self: SyncTask[None, Out], **options: Unpack[TriggerOptions]) -> RunHandle[Out]: ...
+    @overload
+    def trigger(self, payload: In, **options: Unpack[TriggerOptions]) -> RunHandle[Out]: ...
+    def trigger(self, payload: Any = None, **options: Unpack[TriggerOptions]) -> RunHandle[Out]:
+        """Make a run of this task and return its handle."""
+        return self._task.trigger(payload, **options).block()
+
+    @overload
+    def trigger_and_wait(self: SyncTask[None, Out], **options: Unpack[WaitOptions]) -> Result[Out]: ...
+    @overload
+    def trigger_and_wait(self, payload: In, **options: Unpack[WaitOptions]) -> Result[Out]: ...
+    def trigger_and_wait(self, payload: Any = None, **options: Unpack[WaitOptions]) -> Result[Out]:
+        """Make a run and wait for its end."""
+        return self._task.trigger_and_wait(payload, **options).block()
+
+    def batch_trigger(self, items: Iterable[In | BatchItem[In]]) -> BatchHandle:
+        """Make a run for each item, 1,000 in one request."""
+        return self._task.batch_trigger(items).block()
+
+
+class Task(Generic[In, Out]):
+    """A function that runs durably: trigger it from anywhere.
+
+    Example:
+        >>> @task(id="hello.greet.world")
+        ... async def hello(payload: str) -> str:
+        ...     return f"hello {payload}"
+    """
+
+    def __init__(self, fn: Callable[..., Any], id: str, options: Options, schema: Any = None) -> None:
+        self.fn = fn
+        self.id = id
+        self.options = options
+        self.kind: Literal["async", "thread"] = "async" if inspect.iscoroutinefunction(fn) else "thread"
+        self.hooks = HookSet()
+        self.wants_payload, self.wants_ctx, self.payload_optional = _parameters(fn)
+        code = inspect.unwrap(fn).__code__
+        self.location = (code.co_filename, code.co_firstlineno)
+        self.schema = Schema(fn, schema)
+        self.__name__ = getattr(fn, "__name__", id)
+        self.__doc__ = fn.__doc__
+        self.on_start_attempt = Register(self.hooks, "on_start_attempt")
+        self.on_success = Register(self.hooks, "on_success")
+        self.on_failure = Register(self.hooks, "on_failure")
+        self.on_complete = Register(self.hooks, "on_complete")
+        self.on_cancel = Register(self.hooks, "on_cancel")
+        self.on_wait = Register(self.hooks, "on_wait")
+        self.on_resume = Register(self.hooks, "on_resume")
+        self.catch_error = Register(self.hooks, "catch_error")
+        self.middleware = Register(self.hooks, "middleware")
+
+    @overload
+    def trigger(self: Task[None, Out], **options: Unpack[TriggerOptions]) -> Pending[RunHandle[Out]]: ...
+    @overload
+    def trigger(self, payload: In, **options: Unpack[TriggerOptions]) -> Pending[RunHandle[Out]]: ...
+    def trigger(self, payload: Any = None, **options: Unpack[TriggerOptions]) -> Pending[RunHandle[Out]]:
+        """Make a run of this task and return its handle, once it is durable. The payload is checked here first.
+
+        Raises:
+            ValidationError: the payload does not fit (pydantic's own error); no run is made.
+            ApiError: the server refused.
+        """
+        wire = body(self.encode_payload(payload), options)
+        return flow(f"{self.id}.trigger(…)", lambda: _trigger(self.id, wire))
+
+    @overload
+    def trigger_and_wait(self: Task[None, Out], **options: Unpack[WaitOptions]) -> PendingResult[Out]: ...
+    @overload
+    def trigger_and_wait(self, payload: In, **options: Unpack[WaitOptions]) -> PendingResult[Out]: ...
+    def trigger_and_wait(self, payload: Any = None, **options: Unpack[WaitOptions]) -> PendingResult[Out]:
+        """Make a run and wait for its end. Outside a task it simply waits; a Result says how it went.
+
+        Raises:
+            NotBuiltYet: inside a task, until durable waits exist.
+        """
+        if current_attempt.get() is not None:
+            raise NotBuiltYet("trigger_and_wait inside a task comes with durable waits: use trigger, and let the child go on")
+        wire = body(self.encode_payload(payload), options)
+        name, target = f"{self.id}.trigger_and_wait(…)", bound.get()
+        return PendingResult(name, lambda: run(self._and_wait(wire), target), lambda: run_sync(self._and_wait(wire), target))
+
+    def batch_trigger(self, items: Items[In]) -> Pending[BatchHandle]:
+        """Make a run for each item, in order, 1,000 in one request; items may come from an async iterable.
+
+        Raises:
+            ValidationError: an item does not fit; nothing of its request was sent.
+        """
+        return send(f"{self.id}.batch_trigger(…)", cast("Any", items), self)
+
+    @property
+    def sync(self) -> SyncTask[In, Out]:
+        """The same verbs, blocking."""
+        return SyncTask(self)
+
+    # ---- values
+
+    def encode_payload(self, payload: Any) -> tuple[str | None, str]:
+        """Check a payload on the caller's side and make its packet."""
+        if payload is None and (self.payload_optional or not self.wants_payload):
+            return None, packets.JSON
+        return packets.encode(self.schema.check(payload))
+
+    def parse_payload(self, data: str | None, data_type: str) -> Any:
+        """What the function is called with.
+
+        Raises:
+            TaskPayloadParsedError: the packet cannot be read, or does not fit the schema.
+        """
+        try:
+            if self.schema.is_open:
+                return packets.decode(data, data_type)
+            return self.schema.read(data, data_type)
+        except Exception as error:  # whatever the schema's library raises
+            raise TaskPayloadParsedError(f"the payload does not fit task {self.id!r}: {error}") from error
+
+    def encode_output(self, value: Any) -> tuple[str | None, str]:
+        return packets.encode(value)
+
+    def decode_output(self, data: str | None, data_type: str) -> Out:
+        return self.schema.read_output(data, data_type)
+
+    def definition(self) -> TaskDefinition:
+        """What the server is told of this task."""
+        o = self.options
+        queue = QueueDefinition(name=o.queue.name, concurrency_limit=o.queue.concurrency_limit) if o.queue else None
+        return TaskDefinition(
+            id=self.id,
+            kind=self.kind,
+            file=self.location[0],
+            line=self.location[1],
+            description=o.description,
+            queue=queue,
+            retry=o.retry,
+            machine=o.machine,
+            max_duration=o.max_duration,
+            ttl_ms=o.ttl_ms,
+            payload_schema=o.json_schema or self.schema.json_schema(),
+        )
+
+    def _and_wait(self, wire: dict[str, Any]) -> Flow[Result[Out]]:
+        handle: RunHandle[Any] = yield requests.trigger(self.id, wire)
+        outcome = yield from wait_for(handle.id)
+        if not outcome.ok:
+            return Result(False, handle.id, self.id, _run_error(outcome))
+        return Result(True, handle.id, self.id, self.decode_output(outcome.output, outcome.output_type))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself: no run, no retries; for tests and for code reuse."""
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}>"
+
+
+def wait_for(run_id: str) -> Flow[requests.Outcome]:
+    while True:
+        outcome: requests.Outcome = yield requests.run_result(run_id, WAIT_SECONDS)
+        if outcome.done:
+            return outcome
+
+
+def _run_error(outcome: requests.Outcome) -> RunError:
+    error = outcome.error or {}
+    message = error.get("message") or f"the run ended as {outcome.status}"
+    return RunError(error.get("name") or error.get("code") or outcome.status, message, error.get("stackTrace"))
+
+
+def _trigger(task_id: str, wire: dict[str, Any]) -> Flow[RunHandle[Any]]:
+    return (yield requests.trigger(task_id, wire))
+
+
+def _parameters(fn: Callable[..., Any]) -> tuple[bool, bool, bool]:
+    """(wants payload, wants ctx, payload has a default)"""
+    if not callable(fn) or not hasattr(inspect.unwrap(fn), "__code__"):
+        raise TypeError(f"@task decorates a function, not {fn!r}")
+    parameters = inspect.signature(fn).parameters
+    for name, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if name not in ("payload", "ctx") and required:
+            raise TypeError(f"task function {fn.__qualname__} has the parameter {name!r}: a task takes `payload` and `ctx`, both optional")
+    payload = parameters.get("payload")
+    return payload is not None, "ctx" in parameters, payload is not None and payload.default is not payload.empty
+
+
+# The decorator tells payload and ctx apart by name, so the protocols name them; async before sync, ctx alone before payload.
+class _ACtx(Protocol[Out]):
+    def __call__(self, ctx: Any) -> Coroutine[Any, Any, Out]: ...
+
+
+class _ANone(Protocol[Out]):
+    def __call__(self) -> Coroutine[Any, Any, Out]: ...
+
+
+class _ADef(Protocol[In, Out]):
+    def __call__(self, payload: In = ...) -> Coroutine[Any, Any, Out]: ...
+
+
+class _ADefCtx(Protocol[In, Out]):
+    def __call__(self, payload: In = ..., *, ctx: Any) -> Coroutine[Any, Any, Out]: ...
+
+
+class _APay(Protocol[In, Out]):
+    def __call__(self, payload: In) -> Coroutine[Any, Any, Out]: ...
+
+
+class _APayCtx(Protocol[In, Out]):
+    def __call__(self, payload: In, ctx: Any) -> Coroutine[Any, Any, Out]: ...
+
+
+class _DCtx(Protocol[Out]):
+    def __call__(self, ctx: Any) -> Out: ...
+
+
+class _DNone(Protocol[Out]):
+    def __call__(self) -> Out: ...
+
+
+class _DDef(Protocol[In, Out]):
+    def __call__(self, payload: In = ...) -> Out: ...
+
+
+class _DPay(Protocol[In, Out]):
+    def __call__(self, payload: In) -> Out: ...
+
+
+class _DPayCtx(Protocol[In, Out]):
+    def __call__(self, payload: In, ctx: Any) -> Out: ...
+
+
+class TaskDecorator(Protocol):
+    @overload
+    def __call__(self, fn: _ADef[T1, T2] | _ADefCtx[T1, T2], /) -> Task[T1 | None, T2]: ...
+    @overload
+    def __call__(self, fn: _ANone[T2] | _ACtx[T2], /) -> Task[None, T2]: ...
+    @overload
+    def __call__(self, fn: _APay[T1, T2] | _APayCtx[T1, T2], /) -> Task[T1, T2]: ...
+    @overload
+    def __call__(self, fn: _DDef[T1, T2], /) -> Task[T1 | None, T2]: ...
+    @overload
+    def __call__(self, fn: _DNone[T2] | _DCtx[T2], /) -> Task[None, T2]: ...
+    @overload
+    def __call__(self, fn: _DPay[T1, T2] | _DPayCtx[T1, T2], /) -> Task[T1, T2]: ...
+
+
+@overload
+def task(fn: _ADef[T1, T2] | _ADefCtx[T1, T2], /) -> Task[T1 | None, T2]: ...
+@overload
+def task(fn: _ANone[T2] | _ACtx[T2], /) -> Task[None, T2]: ...
+@overload
+def task(fn: _APay[T1, T2] | _APayCtx[T1, T2], /) -> Task[T1, T2]: ...
+@overload
+def task(fn: _DDef[T1, T2], /) -> Task[T1 | None, T2]: ...
+@overload
+def task(fn: _DNone[T2] | _DCtx[T2], /) -> Task[None, T2]: ...
+@overload
+def task(fn: _DPay[T1, T2] | _DPayCtx[T1, T2], /) -> Task[T1, T2]: ...
+@overload
+def task(**options: Unpack[TaskOptions]) -> TaskDecorator: ...
+def task(fn: Any = None, /, **options: Any) -> Any:
+    """Make a function a task. Without an id, the function's name is the id.
+
+    Raises:
+        ConfigurationError: an id, queue or number that cannot be.
+        DuplicateTaskId: another task has the id; both places are named.
+        NotBuiltYet: an option that comes with a later version.
+
+    Example:
+        >>> @task(id="reports.send.daily", retry=Retry(max_attempts=5), max_duration=300)
+        ... async def send(payload: str) -> None: ...
+    """
+
+    def make(real: Callable[..., Any]) -> Task[Any, Any]:
+        made = Task[Any, Any](real, _checked_id(options.get("id") or real.__name__), _checked(options), options.get("schema"))
+        registry.add(made)
+        return made
+
+    return make(fn) if fn is not None else make
+
+
+def _checked_id(id: str) -> str:
+    if not TASK_ID.fullmatch(id):
+        raise ConfigurationError(f"task id {id!r}: use 1 to 128 of A-Z a-z 0-9 _ . -, as in users.process.complete")
+    return id
+
+
+def _checked(options: dict[str, Any]) -> Options:
+    for name, value in options.items():
+        if name in LATER and value is not None:
+            raise NotBuiltYet(f"{LATER[name]}, which this version of Outlast does not have yet: leave the option out")
+        if name not in TaskOptions.__annotations__:
+            raise TypeError(f"@task has no option {name!r}")
+    duration = options.get("max_duration")
+    if duration is not None and not duration >= MIN_DURATION_SECONDS:
+        raise ConfigurationError(f"max_duration must be at least {MIN_DURATION_SECONDS} seconds, not {duration}")
+    machine = options.get("machine")
+    if machine is not None and machine not in MACHINES:
+        raise ConfigurationError(f"machine {machine!r}: use one of {', '.join(MACHINES)}")
+    queue = options.get("queue")
+    return Options(
+        description=options.get("description"),
+        retry=options.get("retry"),
+        queue=checked(Queue(queue)) if isinstance(queue, str) else queue,
+        machine=machine,
+        max_duration=duration,
+        has_max_duration="max_duration" in options,
+        ttl_ms=None if options.get("ttl") is None else ttl_ms(options["ttl"], "ttl"),
+        json_schema=options.get("json_schema"),
+    )
+
+
+def trigger(id: str, payload: Any = None, **options: Unpack[TriggerOptions]) -> Pending[RunHandle[Any]]:
+    """Make a run of a task by its id, without importing it; the payload is checked by the worker only."""
+    wire = body(packets.encode(payload), options)
+    return flow(f"tasks.trigger({id!r}, …)", lambda: _trigger(_checked_id(id), wire))
+
+
+def batch_trigger(id: str, items: Iterable[Any] | AsyncIterable[Any]) -> Pending[BatchHandle]:
+    """Make a run of one task for each item, by its id."""
+    return send(f"tasks.batch_trigger({id!r}, …)", items, _checked_id(id))
+
+
+def clear() -> None:
+    """Forget all tasks and hooks of this process; a reload begins with this."""
+    registry.clear()
+    hook_module.global_hooks.clear()
