@@ -11,7 +11,6 @@ from outlast.engine.rows import Rows
 from outlast.engine.view import View
 from outlast.model.limits import LEASE_MS
 from outlast.model.manifest import Manifest, QueueDefinition, digest
-from outlast.model.messages import HeldRun
 from outlast.model.refusal import Refusal
 from outlast.model.requests import Beats, CloseSession, OpenSession, SessionOpened, SessionTaken, TakeSession
 from outlast.store import catalog, lanes, sessions
@@ -91,8 +90,7 @@ def take_session(view: View, t: TakeSession) -> SessionTaken | Refusal:
     view.sessions[t.session] = replace(session, server_id=t.server_id, lease_until=view.now + LEASE_MS)
     view.writes.sessions.add(t.session)
     env = view.catalog.environment(view.tx, t.env_id)
-    slots = [HeldRun(run_id, epoch, 0, executor) for run_id, epoch, executor in lanes.slots_of(view.tx, t.session)]
-    return SessionTaken(version=session.version, is_current=env.current_version == session.version, slots=slots)
+    return SessionTaken(version=session.version, is_current=env.current_version == session.version)
 
 
 @operation(needs=_needs_session)

@@ -41,9 +41,9 @@ class HeldRun(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Attach(Message, tag="attach", frozen=True, array_like=True):
+    """A supervisor is back; its executors join again by themselves, each with what it holds."""
+
     session: str
-    held: list[HeldRun]
-    finished: list[HeldRun] = []  # ended here, their `done` not yet answered: it will be sent again
 
 
 class Beat(Message, tag="beat", frozen=True, array_like=True):
@@ -54,9 +54,10 @@ class Beat(Message, tag="beat", frozen=True, array_like=True):
 
 
 class Lost(Message, tag="lost", frozen=True, array_like=True):
+    """An executor died. What it held is in the database, which alone knows all of it."""
+
     executor: str
     exit_status: int | None  # None: it was hung and the supervisor killed it
-    runs: list[HeldRun]
 
 
 class Drain(Message, tag="drain", frozen=True, array_like=True):
@@ -71,9 +72,12 @@ class Bye(Message, tag="bye", frozen=True, array_like=True):
 
 
 class Join(Message, tag="join", frozen=True, array_like=True):
+    """`held`: runs that execute here, and those whose `done` has no answer yet (it is sent again after this)."""
+
     session: str
     executor: str
     token: str
+    held: list[HeldRun]
 
 
 class Credit(Message, tag="credit", frozen=True, array_like=True):
@@ -132,7 +136,10 @@ class Refused(Message, tag="refused", frozen=True, array_like=True):
 
 
 class Ok(Message, tag="ok", frozen=True, array_like=True):
+    """`attempt`: the run is tried again in place, as this attempt; None: it is no longer here."""
+
     n: int
+    attempt: int | None = None
 
 
 # ---- server → supervisor
@@ -149,7 +156,6 @@ class Welcome(Message, tag="welcome", frozen=True, array_like=True):
 
 
 class Attached(Message, tag="attached", frozen=True, array_like=True):
-    abandon: list[HeldRun]
     lease_ms: int
 
 
@@ -162,8 +168,7 @@ class SessionLost(Message, tag="session_lost", frozen=True, array_like=True):
 class BeatOk(Message, tag="beat_ok", frozen=True, array_like=True):
     n: int
     lease_ms: int
-    cancel: list[HeldRun] = []
-    abandon: list[HeldRun] = []
+    cancel: list[HeldRun] = []  # their CancelPush may have been lost
 
 
 class Rejected(Message, tag="rejected", frozen=True, array_like=True):
@@ -177,7 +182,10 @@ class Rejected(Message, tag="rejected", frozen=True, array_like=True):
 
 
 class Joined(Message, tag="joined", frozen=True, array_like=True):
+    """`abandon`: runs it holds no more in the database's eyes."""
+
     executor: str
+    abandon: list[HeldRun]
 
 
 class RunPush(Message, tag="run", frozen=True, array_like=True):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from outlast.model.manifest import Manifest
-from outlast.model.messages import HeldRun, LogLine
+from outlast.model.messages import LogLine
 from outlast.model.result import Result
 from outlast.model.run import RunOptions
 
@@ -154,7 +154,6 @@ class TakeSession(msgspec.Struct, frozen=True, kw_only=True):
 class SessionTaken(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     is_current: bool
-    slots: list[HeldRun]
 
 
 class Beats(msgspec.Struct, frozen=True, kw_only=True):

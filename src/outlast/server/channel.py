@@ -45,10 +45,10 @@ from outlast.model.messages import (
     Welcome,
 )
 from outlast.model.refusal import Refusal
-from outlast.model.requests import AppendLogs, Beats, CloseSession, Complete, GiveBack, Lose, OpenSession, TakeSession
+from outlast.model.requests import AppendLogs, Beats, CloseSession, Complete, Completed, GiveBack, Lose, OpenSession, TakeSession
 from outlast.server.push import run_push
 from outlast.server.results import result_of
-from outlast.store import catalog
+from outlast.store import catalog, lanes
 from outlast.store.database import DatabaseError
 
 log = logging.getLogger("outlast.channel")
@@ -104,13 +104,12 @@ class Executor:
         self.session = session
         self.outbox = outbox
         self.capacity: dict[Kind, int] = {"async": 0, "thread": 0}
-        self.held: dict[str, tuple[int, Kind | None]] = {}  # run → (epoch, kind)
+        self.held: dict[str, tuple[int, Kind]] = {}  # run → (epoch, kind)
 
     def demands(self) -> list[Demand]:
         s, demands = self.session, list[Demand]()
         for kind, capacity in self.capacity.items():
-            # a run reported after a reconnect has no kind; it counts for both, until it ends
-            free = capacity - sum(1 for _, held in self.held.values() if held in (kind, None))
+            free = capacity - sum(1 for _, held in self.held.values() if held == kind)
             if free > 0:
                 demands.append(Demand(s.env_id, s.id, s.version, self.name, kind, free))
         return demands
@@ -126,7 +125,6 @@ class WorkerSession:
         self.outbox = outbox
         self.executors: dict[str, Executor] = {}
         self.draining = False
-        self.reported: dict[str, dict[str, HeldRun]] = {}  # what each executor held when the worker came back
 
 
 class Channel:
@@ -290,28 +288,18 @@ class _Peer:
         )
 
     async def _attach(self, attach: Attach) -> None:
-        """A worker is back: compare what it holds with what the database says it holds."""
+        """A worker is back. Its executors join next, and only then get new runs."""
         if self.env_id is None:
             return self.outbox.put(Rejected("unauthorized", "this connection has no API key"))
         item = TakeSession(env_id=self.env_id, session=attach.session, server_id=self.channel.server_id)
         taken = await self.engine.call(sessions.take_session, item)
         if isinstance(taken, Refusal):
             return self.outbox.put(SessionLost(taken.message))
-        slots = {slot.run_id: slot for slot in taken.slots}
-        held = {run.run_id: run for run in (*attach.held, *attach.finished)}
-        abandon = [run for run in attach.held if run.run_id not in slots or slots[run.run_id].epoch != run.epoch]
-        for run_id, slot in slots.items():
-            if run_id not in held:  # claimed for it, but the frame was lost: it never began
-                give = GiveBack(run_id=run_id, epoch=slot.epoch, reason="not_started")
-                self.channel.later(self.engine.submit(attempts.give_back, give))
         session = WorkerSession(attach.session, self.env_id, taken.version, self.outbox)
-        for run in held.values():
-            if run.run_id in slots and slots[run.run_id].epoch == run.epoch:
-                session.reported.setdefault(run.executor, {})[run.run_id] = run
         self.sessions.append(session)
         self.channel.add(session)
-        log.info("worker is back", extra={"session": session.id, "holds": len(held), "abandons": len(abandon)})
-        return self.outbox.put(Attached(abandon, LEASE_MS))
+        log.info("worker is back", extra={"session": session.id})
+        return self.outbox.put(Attached(LEASE_MS))
 
     async def _beat(self, beat: Beat) -> None:
         cancel: list[HeldRun] = []
@@ -325,22 +313,17 @@ class _Peer:
                     self.outbox.put(SessionLost(answer.message))
                 continue
             cancel += [HeldRun(run_id, epoch, 0, executor) for run_id, epoch, executor in answer]
-        self.outbox.put(BeatOk(beat.n, LEASE_MS, cancel, []))
+        self.outbox.put(BeatOk(beat.n, LEASE_MS, cancel))
 
     async def _lost(self, lost: Lost) -> None:
         for session in self.sessions:
-            executor = session.executors.pop(lost.executor, None)
-            if executor is not None:
-                unreported = {run_id: epoch for run_id, (epoch, _) in executor.held.items()}
-                for run in lost.runs:
-                    unreported.pop(run.run_id, None)
-                for run_id, epoch in unreported.items():  # pushed, but the executor died before it began
-                    give = GiveBack(run_id=run_id, epoch=epoch, reason="not_started")
-                    self.channel.later(self.engine.submit(attempts.give_back, give))
-        for run in lost.runs:
-            self.channel.later(self.engine.submit(attempts.lose, Lose(run_id=run.run_id, epoch=run.epoch)))
-        if lost.runs:
-            log.warning("executor lost", extra={"executor": lost.executor, "exit": lost.exit_status, "runs": len(lost.runs)})
+            session.executors.pop(lost.executor, None)
+            session_id = session.id
+            slots = await self.engine.read(lambda tx: lanes.slots_of_executor(tx, session_id, lost.executor))
+            if slots:
+                log.warning("executor lost", extra={"executor": lost.executor, "exit": lost.exit_status, "runs": len(slots)})
+            for run_id, epoch, _ in slots:
+                self.channel.later(self.engine.submit(attempts.lose, Lose(run_id=run_id, epoch=epoch)))
 
     async def _bye(self) -> None:
         for session in self.sessions:
@@ -358,14 +341,17 @@ class _Peer:
             # its supervisor is not (back) at this server yet
             return self.outbox.put(SessionLost("the worker of this executor is not connected here"))
         executor = Executor(join.executor, session, self.outbox)
-        for run in session.reported.pop(join.executor, {}).values():
-            executor.held[run.run_id] = (run.epoch, None)
-        before = session.executors.get(join.executor)
-        if before is not None:
-            executor.held = {**before.held, **executor.held}
+        slots = await self.engine.read(lambda tx: lanes.slots_of_executor(tx, join.session, join.executor))
+        held = {run.run_id: run.epoch for run in join.held}
+        for run_id, epoch, route in slots:
+            if held.get(run_id) == epoch:
+                executor.held[run_id] = (epoch, kind_of(route))
+            else:  # claimed for it, but the frame was lost: it never began
+                self.channel.later(self.engine.submit(attempts.give_back, GiveBack(run_id=run_id, epoch=epoch, reason="not_started")))
+        abandon = [run for run in join.held if run.run_id not in executor.held]
         session.executors[join.executor] = executor
         self.executor = executor
-        return self.outbox.put(Joined(join.executor))
+        return self.outbox.put(Joined(join.executor, abandon))
 
     def _credit(self, credit: Credit) -> None:
         if self.executor is not None:
@@ -396,9 +382,10 @@ class _Peer:
             if over:
                 self._forget(executor, run_id, epoch)
             return self.outbox.put(Refused(n, answer.code, answer.message, over))
-        if getattr(answer, "attempt", None) is None:
+        attempt = answer.attempt if isinstance(answer, Completed) else None
+        if attempt is None:
             self._forget(executor, run_id, epoch)
-        return self.outbox.put(Ok(n))
+        return self.outbox.put(Ok(n, attempt))
 
     def _forget(self, executor: Executor, run_id: str, epoch: int) -> None:
         held = executor.held.get(run_id)

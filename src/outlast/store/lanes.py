@@ -207,3 +207,13 @@ def repair(tx: Connection, lane_id: int) -> bool:
     )
     save_open(tx, bases)
     return {lane.id: (lane.used, lane.queued) for lane in lock(tx, bases)} != before
+
+
+def slots_of_executor(tx: Connection, session: str, executor: str) -> list[tuple[str, int, str]]:
+    """(run id, epoch, route) of what one executor holds."""
+    rows = tx.all(
+        "SELECT s.run_id, s.epoch, r.route FROM slots s JOIN runs r ON r.id = s.run_id WHERE s.session_id = :session AND s.executor = :executor",
+        session=session,
+        executor=executor,
+    )
+    return [(row[0], row[1], row[2]) for row in rows]

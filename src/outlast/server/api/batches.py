@@ -1,0 +1,40 @@
+"""Batches: how far they are, and what came of their runs."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from outlast.server import wire
+from outlast.server.context import answer, of
+from outlast.server.problem import Problem
+from outlast.store import batches, search
+from outlast.store.batches import Batch
+
+ItemRow = tuple[int, str | None, str, str | None]
+
+
+async def _found(request: Request) -> tuple[Batch, list[ItemRow], int]:
+    context = of(request)
+    caller = await context.caller(request)
+    batch_id = request.path_params["batch"]
+    batch = await context.engine.read(lambda tx: batches.read(tx, caller.env.id, batch_id)) if "\x00" not in batch_id else None
+    if batch is None:
+        raise Problem(404, "Batch not found")
+    return batch, await context.engine.read(lambda tx: batches.items(tx, batch.id)), caller.env.id
+
+
+async def retrieve(request: Request) -> Response:
+    """GET /api/v2/batches/{batch}, and v1"""
+    batch, items, _ = await _found(request)
+    run_ids = [run_id for _, run_id, _, _ in items if run_id is not None]
+    ended = await of(request).engine.read(lambda tx: search.ended_of(tx, batch.id, run_ids))
+    return answer(wire.batch(batch, items, ended))
+
+
+async def results(request: Request) -> Response:
+    """GET /api/v1/batches/{batch}/results: the finished ones, in order."""
+    batch, items, env_id = await _found(request)
+    engine = of(request).engine
+    found = [await engine.read(lambda tx, i=run_id: search.one(tx, env_id, i)) for _, run_id, _, _ in items if run_id is not None]
+    return answer({"id": batch.id, "items": [wire.result(*pair) for pair in found if pair is not None and pair[0].is_final]})

@@ -1,0 +1,123 @@
+"""Queues: what they hold, pause and resume, override and reset; and pausing a whole environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from outlast.engine import queues
+from outlast.model.limits import MAX_CONCURRENCY
+from outlast.model.requests import OverrideLimit, PauseEnvironment, PauseQueue
+from outlast.server import body as bodies
+from outlast.server import wire
+from outlast.server.context import accepted, answer, of
+from outlast.server.problem import Problem, invalid
+from outlast.store import catalog, lanes
+from outlast.store.catalog import Queue
+from outlast.store.database import Connection
+
+KINDS = ("id", "task", "custom")
+
+
+async def listing(request: Request) -> Response:
+    """GET /api/v1/queues"""
+    context = of(request)
+    caller = await context.caller(request)
+    page, size = _number(request, "page", 1, 1_000_000), _number(request, "perPage", 25, 100)
+
+    def query(tx: Connection) -> tuple[int, list[Queue], dict[int, tuple[int, int]]]:
+        total, found = catalog.queue_page(tx, caller.env.id, offset=(page - 1) * size, limit=size)
+        return total, found, lanes.counts(tx, [queue.id for queue in found])
+
+    total, found, counts = await context.engine.read(query)
+    data = [wire.queue(queue, counts.get(queue.id, (0, 0))) for queue in found]
+    return answer({"data": data, "pagination": {"currentPage": page, "totalPages": max(1, -(-total // size)), "count": total}})
+
+
+def _number(request: Request, name: str, default: int, limit: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= limit:
+        raise invalid(f"{name} must be 1 to {limit}", name)
+    return int(text)
+
+
+async def _found(request: Request, kind: Any) -> tuple[Queue, int]:
+    """The queue of the path. A slash in its name arrives encoded twice."""
+    context = of(request)
+    caller = await context.caller(request)
+    if kind not in KINDS:
+        raise invalid(f"type must be one of {', '.join(KINDS)}", "type")
+    name = request.path_params["queue"].replace("%2F", "/").replace("%2f", "/")
+    if "\x00" in name or len(name) > 200:
+        raise Problem(404, "queue-not-found")
+    if kind == "id":
+        queue = await context.engine.read(lambda tx: catalog.queue(tx, caller.env.id, public_id=name))
+    else:
+        wanted = name if kind == "custom" or name.startswith("task/") else f"task/{name}"
+        queue = await context.engine.read(lambda tx: catalog.queue(tx, caller.env.id, name=wanted))
+    if queue is None:
+        raise Problem(404, "queue-not-found")
+    return queue, caller.env.id
+
+
+async def _answer(request: Request, queue: Queue) -> Response:
+    def query(tx: Connection) -> tuple[Queue | None, tuple[int, int]]:
+        return catalog.queue(tx, queue.env_id, id=queue.id), lanes.counts(tx, [queue.id]).get(queue.id, (0, 0))
+
+    fresh, counts = await of(request).engine.read(query)
+    return answer(wire.queue(fresh or queue, counts))
+
+
+async def retrieve(request: Request) -> Response:
+    """GET /api/v1/queues/{queue}?type=id|task|custom"""
+    queue, _ = await _found(request, request.query_params.get("type", "id"))
+    return await _answer(request, queue)
+
+
+async def pause(request: Request) -> Response:
+    """POST /api/v1/queues/{queue}/pause with action pause or resume"""
+    body = await bodies.read_object(request)
+    queue, env_id = await _found(request, body.get("type", "id"))
+    action = body.get("action")
+    if action not in ("pause", "resume"):
+        raise invalid("action must be pause or resume", "action")
+    accepted(await of(request).engine.call(queues.pause_queue, PauseQueue(env_id=env_id, queue_id=queue.id, paused=action == "pause")))
+    return await _answer(request, queue)
+
+
+async def override(request: Request) -> Response:
+    """POST /api/v1/queues/{queue}/concurrency/override"""
+    body = await bodies.read_object(request)
+    queue, env_id = await _found(request, body.get("type", "id"))
+    limit = body.get("concurrencyLimit")
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MAX_CONCURRENCY:
+        raise invalid(f"concurrencyLimit must be 0 to {MAX_CONCURRENCY}", "concurrencyLimit")
+    caller = await of(request).caller(request)
+    item = OverrideLimit(env_id=env_id, queue_id=queue.id, limit=limit, by=caller.key_name)
+    accepted(await of(request).engine.call(queues.override_limit, item))
+    return await _answer(request, queue)
+
+
+async def reset(request: Request) -> Response:
+    """POST /api/v1/queues/{queue}/concurrency/reset"""
+    body = await bodies.read_object(request)
+    queue, env_id = await _found(request, body.get("type", "id"))
+    accepted(await of(request).engine.call(queues.override_limit, OverrideLimit(env_id=env_id, queue_id=queue.id, limit=None)))
+    return await _answer(request, queue)
+
+
+async def pause_environment(request: Request) -> Response:
+    """POST /api/v1/projects/{ref}/{env}/pause, and resume"""
+    context = of(request)
+    caller = await context.caller(request)
+    slug = request.path_params["env"]
+    if slug not in (caller.env.slug, _SHORT.get(caller.env.slug)):
+        raise Problem(404, "Environment not found")
+    paused = request.url.path.endswith("/pause")
+    await context.engine.call(queues.pause_environment, PauseEnvironment(env_id=caller.env.id, paused=paused))
+    return answer({"success": True, "paused": paused})
+
+
+_SHORT = {"staging": "stg"}

@@ -1,0 +1,240 @@
+"""Runs: look at one, list many, cancel, replay, reschedule, tag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from outlast.engine import control, triggers
+from outlast.model import payload as packets
+from outlast.model.duration import parse_duration
+from outlast.model.refusal import Refusal
+from outlast.model.requests import AddTags, Cancel, Replay, Reschedule
+from outlast.model.run import Run, RunData, Status
+from outlast.server import body as bodies
+from outlast.server import options as trigger_options
+from outlast.server import wire
+from outlast.server.api.tasks import request_id
+from outlast.server.context import accepted, answer, of
+from outlast.server.problem import Problem, invalid
+from outlast.store import search
+from outlast.store.search import Filter
+
+DEFAULT_PERIOD_MS = 7 * 86_400_000
+MAX_PAGE = 100
+
+
+def not_found() -> Problem:
+    return Problem(404, "Run not found")
+
+
+async def found(request: Request) -> tuple[Run, RunData, int]:
+    """The run of the path, in the caller's environment.
+
+    Raises:
+        Problem: 404.
+    """
+    context = of(request)
+    caller = await context.caller(request)
+    run_id = request.path_params["run"]
+    pair = (
+        await context.engine.read(lambda tx: search.one(tx, caller.env.id, run_id)) if len(run_id) < 100 and "\x00" not in run_id else None
+    )
+    if pair is None:
+        raise not_found()
+    return pair[0], pair[1], caller.env.id
+
+
+async def retrieve(request: Request) -> Response:
+    """GET /api/v3/runs/{run}"""
+    run, data, _ = await found(request)
+    return answer(await whole(request, run, data))
+
+
+async def whole(request: Request, run: Run, data: RunData) -> dict[str, Any]:
+    family = await of(request).engine.read(lambda tx: search.family(tx, run))
+    related: dict[str, Any] = {"children": [wire.common(r, d) for r, d in family["children"]]}
+    for name in ("root", "parent"):
+        if family[name]:
+            related[name] = wire.common(*family[name][0])
+    return wire.retrieved(run, data, related, [])
+
+
+async def listing(request: Request) -> Response:
+    """GET /api/v1/runs"""
+    context = of(request)
+    caller = await context.caller(request)
+    size = _size(request)
+    f = _filter(request, caller.env.id, context.engine.clock.now())
+    rows = await context.engine.read(lambda tx: search.page(tx, f, size + 1))
+    backwards = f.before is not None
+    more = len(rows) > size
+    rows = (rows[1:] if more else rows) if backwards else rows[:size]
+    pagination: dict[str, str] = {}
+    if rows and (more or backwards):
+        pagination["next"] = rows[-1][0].id
+    if rows and ((backwards and more) or (not backwards and f.after is not None)):
+        pagination["previous"] = rows[0][0].id
+    env = {"id": str(caller.env.id), "name": caller.env.slug}
+    return answer({"data": [{**wire.common(run, data), "env": env} for run, data in rows], "pagination": pagination})
+
+
+def _size(request: Request) -> int:
+    text = request.query_params.get("page[size]", "25")
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= MAX_PAGE:
+        raise invalid(f"page[size] must be 1 to {MAX_PAGE}", "page[size]")
+    return int(text)
+
+
+def _filter(request: Request, env_id: int, now: int) -> Filter:
+    query = request.query_params
+
+    def many(name: str) -> list[str]:
+        text = query.get(f"filter[{name}]", "")
+        if "\x00" in text:
+            raise invalid(f"filter[{name}] holds a character that is no text", f"filter[{name}]")
+        return [part for part in text.split(",") if part]
+
+    statuses = many("status")
+    known = {status.value for status in Status}
+    if wrong := [status for status in statuses if status not in known]:
+        raise invalid(f"Invalid status values: {', '.join(wrong)[:200]}", "filter[status]")
+    before, after = query.get("page[before]"), query.get("page[after]")
+    is_test = query.get("filter[isTest]")
+    created_from, created_to = _times(query, now)
+    return Filter(
+        env_id=env_id,
+        before=_cursor(before) if before else None,
+        after=_cursor(after) if after and not before else None,
+        statuses=statuses,
+        tasks=many("taskIdentifier"),
+        versions=many("version"),
+        tags=many("tag"),
+        queues=many("queue"),
+        batch=query.get("filter[batch]") or None,
+        is_test=None if is_test is None else is_test == "true",
+        created_from=created_from,
+        created_to=created_to,
+    )
+
+
+def _cursor(text: str) -> str:
+    """A cursor is the id of a run: comparing ids shows nobody anything of other environments."""
+    if not text.startswith("run_") or not text[4:].isalnum() or len(text) > 64:
+        raise Problem(400, "the cursor is not one of ours", code="invalid_cursor")
+    return text
+
+
+def _times(query: Any, now: int) -> tuple[int | None, int | None]:
+    bounds: list[int | None] = []
+    for name in ("from", "to"):
+        text = query.get(f"filter[createdAt][{name}]")
+        if text is not None and not (text.isdecimal() and len(text) <= 15):
+            raise invalid(f"filter[createdAt][{name}] must be unix milliseconds", f"filter[createdAt][{name}]")
+        bounds.append(None if text is None else int(text))
+    start, end = bounds
+    if start is not None and end is not None and start > end:
+        raise invalid("filter[createdAt][from] is after [to]", "filter[createdAt][from]")
+    period = query.get("filter[createdAt][period]")
+    if period is not None:
+        try:
+            return now - parse_duration(period), end
+        except ValueError as error:
+            raise invalid(f"filter[createdAt][period]: {error}", "filter[createdAt][period]") from error
+    return (now - DEFAULT_PERIOD_MS if start is None and end is None else start), end
+
+
+async def cancel(request: Request) -> Response:
+    """POST /api/v2/runs/{run}/cancel; a run that is over stays as it is."""
+    context = of(request)
+    caller = await context.caller(request)
+    run_id = request.path_params["run"]
+    outcome = await context.engine.call(control.cancel, Cancel(env_id=caller.env.id, run_id=run_id))
+    if isinstance(outcome, Refusal) and outcome.code != "run_final":
+        accepted(outcome)
+    return answer({"id": run_id})
+
+
+async def replay(request: Request) -> Response:
+    """POST /api/v1/runs/{run}/replay, with or without overrides."""
+    run, _, env_id = await found(request)
+    context = of(request)
+    raw = await bodies.read(request)
+    overrides = _overrides(raw, env_id, run.task, context.engine.clock.now()) if raw.strip() not in (b"", b"{}") else {}
+    item = Replay(env_id=env_id, run_id=run.id, overrides=overrides, request_id=request_id(request))
+    made = accepted(await context.engine.call(triggers.replay, item))
+    return answer({"id": made.run_id})
+
+
+def _overrides(raw: bytes, env_id: int, task: str, now: int) -> dict[str, Any]:
+    """The fields of a trigger that the body names."""
+    body = bodies.decode(raw, _any)
+    if not isinstance(body, dict):
+        raise invalid("the body must be a JSON object")
+    names: dict[str, Any] = body  # pyright: ignore[reportUnknownVariableType]
+    payload = msgspec.Raw(msgspec.json.encode(names.pop("payload"))) if "payload" in names else msgspec.UNSET
+    if isinstance(names.get("queue"), str):
+        names["queue"] = {"name": names["queue"]}
+    options = trigger_options.read_options(msgspec.Raw(msgspec.json.encode(names)))
+    made = trigger_options.trigger(env_id, task, trigger_options.TriggerBody(payload), options, now=now)
+    asked: dict[str, Any] = {}
+    if payload is not msgspec.UNSET:
+        asked |= {"payload": made.payload, "payload_type": made.payload_type}
+    fields = {
+        "metadata": ("metadata", made.metadata),
+        "queue": ("queue", made.queue),
+        "concurrencyKey": ("concurrency_key", made.concurrency_key),
+        "delay": ("delay_until", made.delay_until),
+        "ttl": ("ttl_ms", made.ttl_ms),
+        "idempotencyKey": ("idempotency_hash", made.idempotency_hash),
+        "maxAttempts": ("max_attempts", made.max_attempts),
+        "maxDuration": ("max_duration", made.max_duration),
+        "priority": ("priority_ms", made.priority_ms),
+        "version": ("locked_version", names.get("version")),
+    }
+    asked |= {name: value for wire_name, (name, value) in fields.items() if wire_name in names}
+    kept = {name: getattr(made.options, name) for name in ("tags", "machine", "priority") if name in names}
+    return {**asked, "options": kept} if kept else asked
+
+
+_any: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any)
+
+
+async def reschedule(request: Request) -> Response:
+    """POST /api/v1/runs/{run}/reschedule"""
+    run, _, env_id = await found(request)
+    body = await bodies.read_object(request)
+    delay = body.get("delay")
+    if not isinstance(delay, str):
+        raise invalid("delay must be a duration or an ISO date", "delay")
+    context = of(request)
+    due_at = trigger_options.when(delay, context.engine.clock.now())
+    accepted(await context.engine.call(control.reschedule, Reschedule(env_id=env_id, run_id=run.id, due_at=due_at)))
+    run, data, _ = await found(request)
+    return answer(await whole(request, run, data))
+
+
+async def tags(request: Request) -> Response:
+    """POST /api/v1/runs/{run}/tags"""
+    run, _, env_id = await found(request)
+    body = await bodies.read_object(request)
+    new = trigger_options.check_tags(body.get("tags"))
+    outcome = accepted(await of(request).engine.call(control.add_tags, AddTags(env_id=env_id, run_id=run.id, tags=new)))
+    return answer({"message": f"Successfully set {len(outcome)} tags."})
+
+
+async def result(request: Request) -> Response:
+    """GET /api/v1/runs/{run}/result; 404 until it is over."""
+    run, data, _ = await found(request)
+    if not run.is_final:
+        raise Problem(404, "Run either doesn't exist or is not finished", retry=None)
+    return answer(wire.result(run, data))
+
+
+async def metadata(request: Request) -> Response:
+    """GET /api/v1/runs/{run}/metadata"""
+    _, data, _ = await found(request)
+    return answer({"metadata": packets.to_json(data.metadata, data.options.metadata_type) or {}})

@@ -1,0 +1,88 @@
+"""Who asks: API keys by their hash; and the public tokens we sign for whoever triggered."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import jwt
+import msgspec
+from starlette.requests import Request
+
+from outlast.engine.engine import Engine
+from outlast.server.problem import unauthorized
+from outlast.store import catalog, keys
+from outlast.store.catalog import Environment
+
+KEY_CACHE_SECONDS = 30.0  # a revoked key is refused after this at the latest
+HANDLE_SECONDS = 3_600
+ISSUER = "https://id.trigger.dev"
+AUDIENCE = "https://api.trigger.dev"
+MAX_HEADER_CHARS = 4_096
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """An authenticated request: its environment, and the key it came with."""
+
+    env: Environment
+    key_id: str
+    key_name: str
+
+
+class Auth:
+    """Looks keys up, and keeps what it found for half a minute."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: dict[str, tuple[float, Caller, int | None]] = {}
+
+    async def caller(self, request: Request) -> Caller:
+        """The caller of a request.
+
+        Raises:
+            Problem: 401, the same whatever is wrong.
+        """
+        header = request.headers.get("authorization", "")
+        scheme, _, key = header.partition(" ")
+        if scheme != "Bearer" or len(header) > MAX_HEADER_CHARS or not keys.PATTERN.fullmatch(key):
+            raise unauthorized()
+        found = self._known.get(key)
+        if found is None or found[0] < time.monotonic():
+            found = await self._look_up(key)
+        if found is None or (found[2] is not None and found[2] <= self._engine.clock.now()):
+            raise unauthorized()
+        return found[1]
+
+    async def _look_up(self, key: str) -> tuple[float, Caller, int | None] | None:
+        row = await self._engine.read(lambda tx: keys.find(tx, key))
+        if row is None or row.revoked_at is not None:
+            self._known.pop(key, None)
+            return None
+        env = await self._engine.read(lambda tx: catalog.environment(tx, row.env_id))
+        if len(self._known) > 10_000:
+            self._known.clear()
+        entry = (time.monotonic() + KEY_CACHE_SECONDS, Caller(env, row.id, row.name), row.expires_at)
+        self._known[key] = entry
+        return entry
+
+
+def token_headers(env: Environment, scopes: list[str], now_ms: int, seconds: int = HANDLE_SECONDS) -> dict[str, str]:
+    """The public token of a handle, and the claims an old client signs by itself."""
+    now = now_ms // 1_000
+    subject = str(env.id)
+    claims = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": subject,
+        "pub": True,
+        "scopes": scopes,
+        "iat": now,
+        "exp": now + seconds,
+        "jti": secrets.token_urlsafe(12),
+    }
+    token = jwt.encode(claims, env.signing_secret, algorithm="HS256", headers={"kid": f"env-{subject}"})
+    return {
+        "x-trigger-jwt": token,
+        "x-trigger-jwt-claims": '{"sub":"' + subject + '","pub":true}',
+        "access-control-expose-headers": "x-trigger-jwt, x-trigger-jwt-claims",
+    }

@@ -1,0 +1,47 @@
+"""What every route has at hand: the engine, and who asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from outlast.engine.engine import Engine
+from outlast.model.refusal import Refusal
+from outlast.server.auth import Auth, Caller
+from outlast.server.problem import refused
+
+_encode = msgspec.json.encode
+
+
+class Context:
+    """One per app."""
+
+    def __init__(self, engine: Engine, *, unknown_tasks: str) -> None:
+        self.engine = engine
+        self.auth = Auth(engine)
+        self.unknown_tasks = unknown_tasks
+
+    async def caller(self, request: Request) -> Caller:
+        return await self.auth.caller(request)
+
+
+def of(request: Request) -> Context:
+    return request.app.state.context
+
+
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(_encode(body), status, headers, "application/json")
+
+
+def accepted(outcome: Any) -> Any:
+    """What the engine answered; a refusal becomes the response.
+
+    Raises:
+        Problem: the engine refused.
+    """
+    if isinstance(outcome, Refusal):
+        raise refused(outcome)
+    return outcome

@@ -1,0 +1,294 @@
+"""A trigger's body, checked field by field, as the engine's request."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from outlast.model import limits
+from outlast.model import payload as packets
+from outlast.model.duration import FORMS, parse_duration
+from outlast.model.requests import Trigger
+from outlast.model.run import RunOptions
+from outlast.server.body import guard, no_duplicates
+from outlast.server.problem import Problem, invalid
+
+UNSET = msgspec.UNSET
+UnsetType = msgspec.UnsetType
+PACKET_TYPES = (packets.JSON, packets.SUPERJSON, "text/plain")
+
+
+class QueueRef(msgspec.Struct):
+    name: str
+
+
+class KeyOptions(msgspec.Struct):
+    key: str | None = None
+    scope: str | None = None
+
+
+class TriggerOptions(msgspec.Struct, rename="camel"):
+    """Trigger.dev's options by their wire names; what it does not know is ignored."""
+
+    payload_type: str | None = None
+    queue: QueueRef | None = None
+    concurrency_key: str | int | float | None = None
+    idempotency_key: str | None = None
+    idempotency_key_ttl: str | None = msgspec.field(default=None, name="idempotencyKeyTTL")
+    idempotency_key_options: KeyOptions | None = None
+    delay: str | None = None
+    ttl: str | int | None = None
+    tags: str | list[str] | None = None
+    max_attempts: int | None = None
+    max_duration: float | None | UnsetType = UNSET
+    metadata: msgspec.Raw | None = None
+    metadata_type: str | None = None
+    machine: str | None = None
+    priority: float | None = None
+    region: str | None = None
+    lock_to_version: str | None = None
+    test: bool | None = None
+    debounce: msgspec.Raw | None = None
+    parent_run_id: str | None = None
+    resume_parent_on_completion: bool | None = None
+
+
+class TriggerBody(msgspec.Struct):
+    payload: msgspec.Raw | UnsetType = UNSET
+    options: msgspec.Raw | UnsetType = UNSET
+
+
+body_decoder = msgspec.json.Decoder(TriggerBody)
+_options = msgspec.json.Decoder(TriggerOptions)
+
+
+def read_options(raw: msgspec.Raw | UnsetType) -> TriggerOptions:
+    """Options as a struct.
+
+    Raises:
+        Problem: 400, naming the field.
+    """
+    if raw is UNSET or bytes(raw) == b"null":
+        return TriggerOptions()
+    try:
+        found = _options.decode(raw)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        raise invalid(message, "options" + where.rstrip("`")) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, f"options are not JSON: {error}", code="invalid_json") from error
+    no_duplicates(bytes(raw), "options")
+    return found
+
+
+def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now: int, limit: int = limits.MAX_PAYLOAD_BYTES) -> Trigger:
+    """The engine's request.
+
+    Raises:
+        Problem: 400 for a field out of its range, 413 for too much, 422 for what is refused.
+    """
+    if o.debounce is not None:
+        raise Problem(422, "debounce is not supported by this version of Outlast yet: leave it out", param="options.debounce")
+    if o.resume_parent_on_completion:
+        raise Problem(
+            422,
+            "waiting for a child inside a task is not supported by this version of Outlast yet",
+            param="options.resumeParentOnCompletion",
+        )
+    data, data_type = _payload(body.payload, o.payload_type, limit)
+    metadata, metadata_type = _metadata(o)
+    key = _idempotency_key(o.idempotency_key)
+    key_options = o.idempotency_key_options or KeyOptions()
+    options = RunOptions(
+        idempotency_key=key_options.key or o.idempotency_key,
+        idempotency_key_scope=key_options.scope,
+        priority=o.priority or 0,
+        tags=_tags(o.tags),
+        machine=_machine(o.machine),
+        region=o.region,
+        metadata_type=metadata_type,
+        max_duration_off=o.max_duration is None,
+        trigger_function="trigger",
+    )
+    return Trigger(
+        env_id=env_id,
+        task=task,
+        payload=data,
+        payload_type=data_type,
+        metadata=metadata,
+        options=options,
+        idempotency_hash=key,
+        idempotency_ttl_ms=_duration(o.idempotency_key_ttl, "idempotencyKeyTTL") if o.idempotency_key_ttl else 0,
+        queue=_queue(o.queue),
+        concurrency_key=_concurrency_key(o.concurrency_key),
+        delay_until=when(o.delay, now) if o.delay else None,
+        ttl_ms=_ttl(o.ttl),
+        priority_ms=_priority(o.priority),
+        max_attempts=_max_attempts(o.max_attempts),
+        max_duration=_max_duration(o.max_duration),
+        locked_version=o.lock_to_version,
+        parent_id=o.parent_run_id,
+        is_test=bool(o.test),
+    )
+
+
+def _payload(raw: msgspec.Raw | UnsetType, data_type: str | None, limit: int) -> tuple[str | None, str]:
+    """The packet. A text with a type is the packet's text; anything else is the value itself, kept to the letter."""
+    if raw is UNSET:
+        return None, data_type or packets.JSON
+    text = bytes(raw)
+    if len(text) > limit:
+        raise Problem(413, f"the payload is larger than {limit} bytes: put it in storage and send its address", code="payload_too_large")
+    if data_type is None:
+        return (None if text == b"null" else text.decode()), packets.JSON
+    if data_type == "application/store":
+        raise Problem(422, "payloads in storage are not supported by this version of Outlast yet: send the payload itself")
+    if data_type not in PACKET_TYPES:
+        raise Problem(422, f"payloadType {data_type[:100]!r} is unknown", code="unknown_codec", param="options.payloadType")
+    if not text.startswith(b'"'):
+        return (None if text == b"null" else text.decode()), packets.JSON
+    packet: str = msgspec.json.decode(text)
+    if data_type != "text/plain":
+        inner = packet.encode("utf-8", "surrogatepass")
+        guard(inner)
+        _check_json(inner, data_type)
+    return packet, data_type
+
+
+def _check_json(text: bytes, data_type: str) -> None:
+    try:
+        found = msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, f"the payload is not JSON: {error}", code="invalid_json", param="payload") from error
+    if data_type == packets.SUPERJSON and not bytes(found).lstrip().startswith(b"{"):
+        raise invalid("a super+json payload is an object with json and meta", "payload")
+
+
+def _metadata(o: TriggerOptions) -> tuple[str | None, str]:
+    if o.metadata is None or bytes(o.metadata) == b"null":
+        return None, packets.JSON
+    text = bytes(o.metadata).decode()
+    if text.startswith('"'):
+        text = msgspec.json.decode(text)
+    if len(text.encode("utf-8", "surrogatepass")) > limits.MAX_METADATA_BYTES:
+        raise Problem(413, f"metadata is larger than {limits.MAX_METADATA_BYTES} bytes", param="options.metadata")
+    data_type = o.metadata_type or packets.JSON
+    try:
+        found = packets.to_json(text, data_type)
+    except ValueError as error:
+        raise invalid(f"metadata is not JSON: {error}", "options.metadata") from error
+    if not isinstance(found, dict):
+        raise invalid("metadata must be an object", "options.metadata")
+    return text, data_type
+
+
+def text_field(value: str, name: str, limit: int) -> str:
+    """A short text: no NUL and no lone surrogates, which PostgreSQL cannot keep."""
+    if not value or len(value) > limit:
+        raise invalid(f"{name} must have 1 to {limit} characters, and has {len(value)}", f"options.{name}")
+    if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise invalid(f"{name} holds a character that is no text", f"options.{name}")
+    return value
+
+
+def _idempotency_key(value: str | None) -> str | None:
+    if value is None:
+        return None
+    key = text_field(value, "idempotencyKey", limits.MAX_KEY_CHARS)
+    return key if len(key) <= 64 else hashlib.sha256(key.encode()).hexdigest()
+
+
+def _queue(ref: QueueRef | None) -> str | None:
+    if ref is None:
+        return None
+    if not limits.QUEUE_NAME.fullmatch(ref.name):
+        raise invalid(f"queue name {ref.name[:100]!r}: use 1 to 128 of A-Z a-z 0-9 _ . / -", "options.queue.name")
+    return ref.name
+
+
+def _concurrency_key(value: str | int | float | None) -> str | None:
+    return None if value is None else text_field(str(value), "concurrencyKey", limits.MAX_CONCURRENCY_KEY_CHARS)
+
+
+def _tags(value: str | list[str] | None) -> list[str]:
+    tags = list(dict.fromkeys([value] if isinstance(value, str) else value or []))
+    if len(tags) > limits.MAX_TAGS:
+        raise Problem(
+            422,
+            f"Runs can only have {limits.MAX_TAGS} tags, you're trying to set {len(tags)}.",
+            code="validation_error",
+            param="options.tags",
+        )
+    return [text_field(tag, "tags", limits.MAX_TAG_CHARS) for tag in tags]
+
+
+def check_tags(value: Any) -> list[str]:
+    if not isinstance(value, (str, list)) or (isinstance(value, list) and not all(isinstance(tag, str) for tag in value)):  # pyright: ignore[reportUnknownVariableType]
+        raise invalid("tags must be a text or a list of texts", "tags")
+    return _tags(value)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _duration(text: str, name: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise invalid(f"{name}: {error}", f"options.{name}") from error
+
+
+def _ttl(value: str | int | None) -> int | None:
+    if value is None:
+        return None
+    ms = _duration(value, "ttl") if isinstance(value, str) else value * 1_000
+    if ms < 0 or ms > limits.MAX_FUTURE_MS:
+        raise invalid(f"ttl must be {FORMS}, or whole seconds from 0 (which switches it off) to ten years", "options.ttl")
+    return ms
+
+
+def when(text: str, now: int) -> int:
+    """A delay: a duration from now, or a date with a zone. One in the past means now."""
+    try:
+        return now + parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise invalid(f"delay {text[:100]!r} is neither {FORMS} nor an ISO date", "options.delay") from error
+    if at.tzinfo is None:
+        raise invalid(f"delay {text!r} has no time zone: end it with Z or an offset", "options.delay")
+    ms = round(at.timestamp() * 1_000)
+    if ms > now + limits.MAX_FUTURE_MS:
+        raise invalid(f"delay {text!r} is more than ten years away", "options.delay")
+    return ms
+
+
+def _priority(value: float | None) -> int:
+    if value is None:
+        return 0
+    if not math.isfinite(value) or not 0 <= value <= limits.MAX_PRIORITY:
+        raise invalid(f"priority is a number of seconds from 0 to {limits.MAX_PRIORITY}", "options.priority")
+    return round(value * 1_000)
+
+
+def _max_attempts(value: int | None) -> int | None:
+    if value is not None and not 0 <= value <= limits.MAX_ATTEMPTS:
+        raise invalid(f"maxAttempts must be 0 to {limits.MAX_ATTEMPTS}, and is {value}", "options.maxAttempts")
+    return value
+
+
+def _max_duration(value: float | None | UnsetType) -> float | None:
+    if value is None or value is UNSET:
+        return None
+    if not math.isfinite(value) or value < limits.MIN_DURATION_SECONDS:
+        raise invalid(f"maxDuration must be at least {limits.MIN_DURATION_SECONDS} seconds", "options.maxDuration")
+    return value
+
+
+def _machine(value: str | None) -> str | None:
+    if value is not None and value not in limits.MACHINES:
+        raise invalid(f"machine {value[:100]!r}: use one of {', '.join(limits.MACHINES)}", "options.machine")
+    return value

@@ -1,0 +1,129 @@
+"""One end of the channel to a server: a WebSocket, or half of a pair in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from outlast.model.messages import FromWorker, ToWorker, decode_to_worker, encode_frame
+
+PATH = "/api/outlast/v1/channel"
+MAX_FRAME = 64 * 1024 * 1024
+OPEN_TIMEOUT = 10.0  # seconds
+
+
+class ConnectionClosed(Exception):
+    """The other end is gone. `final` when it makes no sense to come back (a wrong key)."""
+
+    def __init__(self, message: str = "the connection is closed", *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+class Connection(Protocol):
+    async def send(self, messages: Sequence[FromWorker]) -> None: ...
+    async def receive(self) -> list[ToWorker]: ...
+    async def close(self) -> None: ...
+
+
+class WebSocketConnection:
+    """Over the network."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+
+    @classmethod
+    async def open(cls, url: str, key: str | None) -> WebSocketConnection:
+        """Connect to a server.
+
+        Raises:
+            ConnectionClosed: it cannot be reached, or refuses the key (final).
+        """
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import InvalidStatus, WebSocketException
+
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        address = "ws" + url.removeprefix("http").rstrip("/") + PATH
+        try:
+            socket = await connect(
+                address,
+                additional_headers=headers,
+                compression=None,
+                max_size=MAX_FRAME,
+                open_timeout=OPEN_TIMEOUT,
+                proxy=None,
+                ping_interval=None,
+            )
+        except InvalidStatus as error:
+            refused = error.response.status_code in (401, 403)
+            text = "the server refuses the key" if refused else f"the server answered {error.response.status_code}"
+            raise ConnectionClosed(text, final=refused) from error
+        except (OSError, WebSocketException, TimeoutError) as error:
+            raise ConnectionClosed(f"no server at {url}: {error}") from error
+        return cls(socket)
+
+    async def send(self, messages: Sequence[FromWorker]) -> None:
+        from websockets.exceptions import WebSocketException
+
+        try:
+            await self._socket.send(encode_frame(messages))
+        except (WebSocketException, OSError) as error:
+            raise ConnectionClosed(str(error)) from error
+
+    async def receive(self) -> list[ToWorker]:
+        from websockets.exceptions import WebSocketException
+
+        try:
+            return decode_to_worker(await self._socket.recv())
+        except (WebSocketException, OSError) as error:
+            raise ConnectionClosed(str(error)) from error
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+
+class Outbox:
+    """Messages of one loop turn leave as one frame, in order. What is put while nobody is connected is dropped."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+        self._waiting: list[FromWorker] = []
+        self._ready = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None
+
+    def put(self, message: FromWorker) -> None:
+        if self._connection is not None:
+            self._waiting.append(message)
+            self._empty.clear()
+            self._ready.set()
+
+    async def flushed(self) -> None:
+        await self._empty.wait()
+
+    async def run(self, connection: Connection) -> None:
+        """Send until the connection ends; `stop` when it has."""
+        self._connection = connection
+        try:
+            while True:
+                await self._ready.wait()
+                self._ready.clear()
+                frame, self._waiting = self._waiting, []
+                if frame:
+                    await connection.send(frame)
+                if not self._waiting:
+                    self._empty.set()
+        finally:
+            self.stop(connection)
+
+    def stop(self, connection: Connection) -> None:
+        if self._connection is connection:
+            self._connection = None
+            self._waiting.clear()
+            self._ready.clear()
+            self._empty.set()

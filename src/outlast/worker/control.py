@@ -1,0 +1,99 @@
+"""The line between supervisor and executor: length-prefixed messages over a socket pair. Its end is the other's death."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import msgspec
+
+from outlast.model.manifest import Manifest
+from outlast.worker.discover import ImportFailure
+
+
+class _Line(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
+    pass
+
+
+class Ready(_Line, tag="ready", frozen=True, array_like=True):
+    """The user's code is loaded."""
+
+    manifest: Manifest
+    failures: list[ImportFailure]
+
+
+class Pulse(_Line, tag="pulse", frozen=True, array_like=True):
+    """The event loop lives. `running` names what it executes (a few of them), for the log when it stops living."""
+
+    lag_ms: float
+    active: int
+    running: list[str]
+
+
+class Over(_Line, tag="over", frozen=True, array_like=True):
+    """The session is over in the server's eyes, or the server refuses this executor."""
+
+    reason: str
+    final: bool
+
+
+class Idle(_Line, tag="idle", frozen=True, array_like=True):
+    """Drained: nothing is held and nothing waits for an answer."""
+
+
+class Assign(_Line, tag="assign", frozen=True, array_like=True):
+    """Join this session."""
+
+    url: str
+    session: str
+    token: str
+    is_dev: bool
+    env_vars: dict[str, str]
+
+
+class Stop(_Line, tag="stop", frozen=True, array_like=True):
+    """Take nothing new; after `seconds` give back what still runs."""
+
+    seconds: float
+
+
+class CancelRun(_Line, tag="cancel", frozen=True, array_like=True):
+    run_id: str
+    epoch: int
+    grace_ms: int
+
+
+Line = Ready | Pulse | Over | Idle | Assign | Stop | CancelRun
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Line).decode
+_LENGTH = struct.Struct(">I")
+
+
+class ControlLine:
+    """One end."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, end: socket.socket) -> ControlLine:
+        end.setblocking(False)
+        return cls(*await asyncio.open_connection(sock=end))
+
+    def send(self, line: Line) -> None:
+        body = _encode(line)
+        if not self._writer.is_closing():
+            self._writer.write(_LENGTH.pack(len(body)) + body)
+
+    async def receive(self) -> Line | None:
+        """The next line; None when the other end is gone."""
+        try:
+            (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+            return _decode(await self._reader.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    def close(self) -> None:
+        self._writer.close()

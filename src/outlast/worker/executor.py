@@ -1,0 +1,138 @@
+"""The executor process: `python -m outlast.worker.executor FD NAME PROJECT …`. User code runs here and nowhere else."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import os
+import random
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from outlast.worker import capture
+from outlast.worker.connection import ConnectionClosed, WebSocketConnection
+from outlast.worker.control import Assign, CancelRun, ControlLine, Idle, Over, Pulse, Ready, Stop
+from outlast.worker.core import ExecutorCore, SessionEnded
+from outlast.worker.discover import Discovery, discover
+from outlast.worker.log import configure
+
+SWITCH_INTERVAL = 0.0001  # at the default of 5 ms a busy event loop starves threads for seconds
+PULSE_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("fd", type=int)
+    parser.add_argument("name")
+    parser.add_argument("project", type=Path)
+    parser.add_argument("--module", action="append")
+    parser.add_argument("--async-slots", type=int, default=0)
+    parser.add_argument("--thread-slots", type=int, default=0)
+    parser.add_argument("--log-format")
+    arguments = parser.parse_args()
+    _die_with_parent()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    # a terminal's Ctrl-C reaches the whole group: the supervisor alone decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    configure(arguments.log_format)
+    faulthandler.enable()
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+    found = discover(arguments.project, arguments.module)
+    gc.collect()
+    gc.freeze()
+    capture.install()
+    asyncio.run(_main(arguments, found))
+
+
+async def _main(arguments: argparse.Namespace, found: Discovery) -> None:
+    control = await ControlLine.open(socket.socket(fileno=arguments.fd))
+    control.send(Ready(found.manifest, found.failures))
+    executor = _Executor(control, arguments, found)
+    await executor.run()
+
+
+class _Executor:
+    def __init__(self, control: ControlLine, arguments: argparse.Namespace, found: Discovery) -> None:
+        self.control = control
+        self.core = ExecutorCore(
+            arguments.name, config=found.config, is_dev=False, async_slots=arguments.async_slots, thread_slots=arguments.thread_slots
+        )
+        self.work: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        self._spawn(self._pulse())
+        while (line := await self.control.receive()) is not None:
+            match line:
+                case Assign():
+                    os.environ.update(line.env_vars)
+                    self.core.set_dev(line.is_dev)
+                    self._spawn(self._work(line))
+                case Stop():
+                    self._spawn(self._stop(line.seconds))
+                case CancelRun():
+                    self.core.cancel(line.run_id, line.epoch, line.grace_ms)
+                case _:
+                    pass
+        # the supervisor is gone: nobody renews the lease any more, so nothing that runs here counts
+        os._exit(0)
+
+    async def _work(self, assign: Assign) -> None:
+        """Stay connected to the session until it is over."""
+        delay = 0.05
+        while True:
+            try:
+                connection = await WebSocketConnection.open(assign.url, None)
+                delay = 0.05
+                await self.core.serve(connection, assign.session, assign.token)
+            except SessionEnded as ended:
+                self.control.send(Over(str(ended), False))
+            except ConnectionClosed as closed:
+                if closed.final:
+                    self.control.send(Over(str(closed), True))
+                    return
+            # the supervisor attaches first; until then the server sends us away
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, 1.0)
+
+    async def _stop(self, seconds: float) -> None:
+        self.core.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.core.idle.wait(), seconds)
+        self.core.give_back()
+        await self.core.answered()
+        self.control.send(Idle())
+
+    async def _pulse(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await asyncio.sleep(PULSE_SECONDS)
+            lag = (loop.time() - began - PULSE_SECONDS) * 1_000
+            names = [f"{h.push.task} ({run_id})" for run_id, h in list(self.core.held.items())[:5]]
+            self.control.send(Pulse(lag, len(self.core.held), names))
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        self.work.add(task)
+        task.add_done_callback(self.work.discard)
+
+
+def _die_with_parent() -> None:
+    """A supervisor that is killed takes its executors with it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() == 1:
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""A user's exception as a Failure, whatever it is: its text may raise, or be a gigabyte, and it may contain itself."""
+
+from __future__ import annotations
+
+import traceback
+
+from outlast.model.failure import Failure, internal, truncated
+from outlast.model.limits import MAX_ERROR_STACK_CHARS
+
+MAX_CAUSES = 5
+_INSIDE = ("outlast/worker/",)
+
+
+def describe(error: BaseException, code: str = "") -> Failure:
+    """The failure of an exception; `code` marks errors of ours (TASK_INPUT_ERROR …)."""
+    if code:
+        return truncated(internal(code, f"{_name(error)}: {_text(error)}"))
+    return truncated(Failure(name=_name(error), message=_text(error), stack=_stack(error)))
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__qualname__[:256]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # user code: anything may happen in __str__
+        return f"<{_name(error)} whose text cannot be made>"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _stack(error: BaseException) -> str:
+    try:
+        found = traceback.TracebackException.from_exception(error, limit=50, max_group_width=10, max_group_depth=5)
+        _without_ours(found)
+        text = ""
+        for line in found.format():
+            text += line
+            if len(text) > MAX_ERROR_STACK_CHARS:
+                break
+        return text.encode("utf-8", "replace").decode()
+    except Exception:  # as above
+        return f"{_name(error)}: {_text(error)}"
+
+
+def _without_ours(found: traceback.TracebackException, depth: int = 0) -> None:
+    """Frames of the worker say nothing about the user's error; a long chain of causes is cut."""
+    kept = [frame for frame in found.stack if not any(part in frame.filename.replace("\\", "/") for part in _INSIDE)]
+    found.stack = traceback.StackSummary.from_list(kept)
+    for link in (found.__cause__, found.__context__):
+        if link is not None:
+            if depth >= MAX_CAUSES:
+                found.__cause__ = found.__context__ = None
+                return
+            _without_ours(link, depth + 1)
