@@ -95,7 +95,7 @@ def _dump(value: Any) -> str:
 
 
 def _plain(value: Any, path: list[str], special: dict[str, Any]) -> Any:
-    kind: Any = type(value)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType] - of Any, as is all JSON
     if value is None or kind is str or kind is bool or kind is int:
         return value
     if kind is float:

@@ -13,7 +13,9 @@ import random
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from outlast.worker import capture
 from outlast.worker.connection import ConnectionClosed, WebSocketConnection
@@ -120,8 +122,8 @@ class _Executor:
             names = [f"{h.push.task} ({run_id})" for run_id, h in list(self.core.held.items())[:5]]
             self.control.send(Pulse(lag, len(self.core.held), names))
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self.work.add(task)
         task.add_done_callback(self.work.discard)
 

@@ -9,7 +9,9 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from outlast.worker.control import ControlLine, Idle, Line, Over, Pulse, Ready, Stop
 
@@ -122,7 +124,7 @@ class ExecutorProcess:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(self._process.pid, signal.SIGUSR1)  # it writes its stacks to stderr
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

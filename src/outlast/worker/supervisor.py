@@ -9,9 +9,10 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from outlast.model.limits import HEARTBEAT_MS
 from outlast.model.manifest import PROTOCOL, Manifest
@@ -280,8 +281,8 @@ class Supervisor:
         if not self._fatal.done():
             self._fatal.set_exception(WorkerRefused(reason))
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._settled)
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from outlast.engine import triggers
 from outlast.model.limits import MAX_BATCH_ITEMS, MAX_BODY_BYTES, MAX_PAYLOAD_BYTES, TASK_ID
 from outlast.model.refusal import Refusal
-from outlast.model.requests import CreateBatch, FailBatchItem, Trigger
+from outlast.model.requests import CreateBatch, FailBatchItem, Trigger, Triggered
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
 from outlast.server.auth import Caller, token_headers
@@ -165,7 +165,7 @@ async def _send_items(context: Context, caller: Caller, batch_id: str, items: li
         item = items[index]
         if isinstance(outcome, Refusal) and isinstance(item, Trigger):
             late.append(engine.submit(triggers.fail_batch_item, _failed(caller, batch_id, index, item.task, outcome.message)))
-        elif outcome is not None:
+        elif isinstance(outcome, Triggered):
             run_ids.append(outcome.run_id)
     await asyncio.gather(*late)
     return run_ids
