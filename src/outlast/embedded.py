@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,7 +65,9 @@ class Outlast:
             key = runtime.new_key("dev", "embedded")
             loop = asyncio.get_running_loop()
             transport = _Here(runtime.app, loop)
-            self._connection = connections.Connection(Address("http://outlast", key), transport=transport, sync_transport=_HereSync(transport))
+            self._connection = connections.Connection(
+                Address("http://outlast", key), transport=transport, sync_transport=_HereSync(transport)
+            )
             connections.use(self._connection)
             self._worker = _WorkerThread(lambda supervisor: self._pair(runtime, loop, supervisor), self._config, self._slots)
             await self._worker.start()
@@ -90,7 +92,7 @@ class Outlast:
         await self.stop()
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, _: Any = None) -> AsyncIterator[None]:
+    async def lifespan(self, _: Any = None) -> AsyncGenerator[None]:
         """For `FastAPI(lifespan=Outlast().lifespan)`."""
         async with self:
             yield
@@ -170,7 +172,9 @@ class _WorkerThread:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._worker = InlineWorker(self._connect, _manifest(), config=self._config, async_slots=self._slots[0], thread_slots=self._slots[1])
+        self._worker = InlineWorker(
+            self._connect, _manifest(), config=self._config, async_slots=self._slots[0], thread_slots=self._slots[1]
+        )
         working = asyncio.create_task(self._worker.run())
         ready = asyncio.create_task(self._worker.ready.wait())
         await asyncio.wait([working, ready], return_when=asyncio.FIRST_COMPLETED)

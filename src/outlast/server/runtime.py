@@ -56,7 +56,7 @@ class Runtime:
         try:
             migrate(self.database)
             with self.database.transaction() as tx:
-                _seed(tx, options)
+                seed(tx, options)
         except BaseException:
             self._release()
             raise
@@ -129,14 +129,15 @@ def open_database(options: Options) -> tuple[Database, ServerLock | None]:
         raise
 
 
-def _seed(tx: Connection, options: Options) -> None:
-    """The environments exist from the first start; their limits follow the settings of each start."""
+def seed(tx: Connection, options: Options | None = None) -> None:
+    """The environments exist from the first start; their limits follow the settings of a server's start."""
     for id_, slug, type_ in ENVIRONMENTS:
-        limit = options.dev_concurrency if slug == "dev" else options.concurrency
-        catalog.add_environment(
-            tx, id=id_, slug=slug, type=type_, limit=limit, burst=options.burst, signing_secret=secrets.token_urlsafe(32), now=0
-        )
-        catalog.set_environment_limit(tx, id_, limit, options.burst)
+        o = options or Options()
+        limit = o.dev_concurrency if slug == "dev" else o.concurrency
+        secret = secrets.token_urlsafe(32)
+        catalog.add_environment(tx, id=id_, slug=slug, type=type_, limit=limit, burst=o.burst, signing_secret=secret, now=0)
+        if options is not None:
+            catalog.set_environment_limit(tx, id_, limit, options.burst)
 
 
 def add_key(tx: Connection, slug: str, name: str, *, key_id: str, now: int) -> str:

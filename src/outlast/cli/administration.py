@@ -1,0 +1,84 @@
+"""What works on a database directly: keys and migrations. It may be in use by a server meanwhile."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from outlast.server.runtime import ENVIRONMENTS, add_key, seed
+from outlast.settings import Settings
+from outlast.store import keys
+from outlast.store.database import Database, DatabaseUnusable
+from outlast.store.migrate import migrate
+from outlast.store.postgres import Postgres
+from outlast.store.sqlite import Sqlite
+
+
+def _open(settings: Settings) -> Database:
+    url: str | None = settings.database
+    if url is not None and url.startswith(("postgresql://", "postgres://")):
+        return Postgres(url, schema=settings.schema)
+    path = Path(url.removeprefix("sqlite:///")) if url else Path(settings.data) / "outlast.db"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseUnusable(f"cannot make the data folder {path.parent}: {error.strerror}") from error
+    return Sqlite(path)  # SQLite lets a second process write between the server's transactions
+
+
+def migrate_database(settings: Settings) -> list[str]:
+    database = _open(settings)
+    try:
+        return migrate(database)
+    finally:
+        database.close()
+
+
+def create_key(settings: Settings, env: str, name: str) -> str:
+    database = _open(settings)
+    try:
+        migrate(database)
+        now = time.time_ns() // 1_000_000
+        with database.transaction() as tx:
+            seed(tx)
+            return add_key(tx, env, name, key_id=f"key_{secrets.token_hex(10)}", now=now)
+    finally:
+        database.close()
+
+
+def list_keys(settings: Settings) -> list[dict[str, Any]]:
+    slugs = {id_: slug for id_, slug, _ in ENVIRONMENTS}
+    database = _open(settings)
+    try:
+        migrate(database)
+        with database.reading() as tx:
+            found = keys.listed(tx)
+    finally:
+        database.close()
+    return [
+        {
+            "id": key.id,
+            "env": slugs[key.env_id],
+            "name": key.name,
+            "ends_with": key.last_four,
+            "created_at": _time(key.created_at),
+            "revoked_at": _time(key.revoked_at),
+        }
+        for key in found
+    ]
+
+
+def revoke_key(settings: Settings, key_id: str) -> bool:
+    database = _open(settings)
+    try:
+        with database.transaction() as tx:
+            return keys.revoke(tx, key_id, time.time_ns() // 1_000_000)
+    finally:
+        database.close()
+
+
+def _time(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1_000, UTC)

@@ -1,0 +1,140 @@
+"""Running the server in this process: its socket, uvicorn, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import uvicorn
+
+from outlast.server.runtime import Options, Runtime
+from outlast.settings import Settings
+from outlast.store.database import DatabaseUnusable
+
+log = logging.getLogger("outlast.server")
+
+SHUTDOWN_SECONDS = 15
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def options(settings: Settings) -> Options:
+    return Options(
+        database=settings.database,
+        data=Path(settings.data),
+        schema=settings.schema,
+        dev_concurrency=settings.dev_concurrency,
+        concurrency=settings.concurrency,
+        burst=settings.burst,
+        retention_days=settings.retention_days,
+        unknown_tasks=settings.unknown_tasks,
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket.
+
+    Raises:
+        DatabaseUnusable: the port is taken; the message says what to do.
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise DatabaseUnusable(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port, or --port 0 for a free one"
+        ) from error
+    return listening
+
+
+def make(runtime: Runtime) -> Server:
+    config = uvicorn.Config(
+        runtime.app,
+        loop="none",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=64 * 1024 * 1024,
+        ws_ping_interval=None,
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return Server(config)
+
+
+@contextlib.asynccontextmanager
+async def _stopping(server: Server, listening: socket.socket):  # noqa: ANN202
+    """Serve in the background; stop when the block is left."""
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        yield serving
+    finally:
+        server.should_exit = True
+        await serving
+
+
+serving = _stopping
+
+
+def on_signals(stop: Callable[[int], None]) -> None:
+    """Call `stop` with how often it was asked."""
+    loop, asked = asyncio.get_running_loop(), 0
+
+    def heard() -> None:
+        nonlocal asked
+        asked += 1
+        stop(asked)
+
+    for which in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(which, heard)
+
+
+async def run_server(settings: Settings) -> None:
+    """`outlast server`: until a signal says stop."""
+    listening = bind(settings.host, settings.port)
+    try:
+        runtime = Runtime(options(settings))
+    except BaseException:
+        listening.close()
+        raise
+    await runtime.start()
+    stopped = asyncio.Event()
+    on_signals(lambda _: stopped.set())
+    host, port = listening.getsockname()[:2]
+    try:
+        async with serving(make(runtime), listening):
+            print(f"Outlast server on http://{host}:{port}", flush=True)
+            log.info("server started", extra={"address": f"http://{host}:{port}"})
+            await stopped.wait()
+            log.info("server stops")
+    finally:
+        await runtime.close()
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run in uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main())  # type: ignore[arg-type]
+        return
+    uvloop.run(main())  # type: ignore[arg-type]

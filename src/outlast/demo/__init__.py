@@ -1,0 +1,1 @@
+"""The project that `outlast demo` runs: it indexes real text files."""
