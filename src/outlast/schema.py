@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -86,7 +87,7 @@ class Schema:
             return None
         from pydantic import TypeAdapter
 
-        return cast("TypeAdapter[Any]", annotation) if isinstance(annotation, TypeAdapter) else TypeAdapter(annotation)
+        return cast("TypeAdapter[Any]", annotation) if isinstance(annotation, TypeAdapter) else TypeAdapter(_readable(annotation))
 
     def _annotation(self, name: str) -> Any:
         if self._hints is None:
@@ -94,3 +95,22 @@ class Schema:
             wanted = {key for key in ("payload", "return") if key in annotations}
             self._hints = typing.get_type_hints(self._fn, include_extras=True) if wanted else {}
         return self._hints.get(name, Any)
+
+
+def _readable(annotation: Any) -> Any:
+    """Before Python 3.12 pydantic reads only the TypedDict of typing_extensions: make the user's into one."""
+    if sys.version_info >= (3, 12):
+        return annotation
+    if typing.is_typeddict(annotation):
+        from typing_extensions import NotRequired, TypedDict
+
+        hints = {name: _readable(hint) for name, hint in typing.get_type_hints(annotation).items()}
+        fields = {name: hint if name in annotation.__required_keys__ else NotRequired[hint] for name, hint in hints.items()}
+        return TypedDict(annotation.__name__, fields)  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportArgumentType]
+    arguments = typing.get_args(annotation)
+    if arguments and any(typing.is_typeddict(argument) for argument in arguments) and hasattr(annotation, "copy_with"):
+        return annotation.copy_with(tuple(_readable(argument) for argument in arguments))
+    origin = typing.get_origin(annotation)
+    if origin in (list, dict, tuple, set) and arguments:
+        return origin[tuple(_readable(argument) for argument in arguments)]
+    return annotation

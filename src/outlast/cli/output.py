@@ -28,10 +28,11 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         from outlast.errors import OutlastError
         from outlast.store.database import DatabaseError, DatabaseUnusable
+        from outlast.worker.supervisor import WorkerRefused
 
         try:
             return command(*args, **kwargs)
-        except (OutlastError, DatabaseUnusable, DatabaseError) as error:
+        except (OutlastError, DatabaseUnusable, DatabaseError, WorkerRefused) as error:
             fail(str(error))
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
@@ -51,7 +52,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json:
         made.add_column(column.replace("_", " "), no_wrap=True, overflow="ellipsis")
     for row in rows:
         made.add_row(*[shown(row.get(column)) for column in columns])
-    Console(soft_wrap=True).print(made)
+    Console(width=None if sys.stdout.isatty() else 200).print(made)
 
 
 def details(row: Mapping[str, Any], *, as_json: bool) -> None:

@@ -11,12 +11,14 @@ import traceback
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from outlast import queues, tasks
 from outlast.config import Config
 from outlast.model.manifest import Manifest, QueueDefinition, TaskDefinition
+from outlast.tasks import Task
 
 CONFIG = "outlast_config.py"
 
@@ -47,11 +49,13 @@ def discover(project: Path, modules: list[str] | None = None) -> Discovery:
     failures: list[ImportFailure] = []
     config = _config(project, failures)
     files: list[Path] = []
-    names = modules if modules is not None else _module_names(project, config, files)
+    names = modules if modules is not None else _module_names(project, config, files, failures)
     for name in names:
         _import(name, failures)
+    if modules is not None:
+        files.extend(_files_of(modules, project))
     failures.extend(ImportFailure("", "", text) for text in tasks.registry.duplicates)
-    definitions = [_with_defaults(task.definition(), config, project) for task in tasks.registry.tasks.values()]
+    definitions = [found for task in list(tasks.registry.tasks.values()) if (found := _define(task, config, project, failures)) is not None]
     manifest = Manifest(
         python=".".join(platform.python_version_tuple()[:2]),
         content_hash=_hash(project, files),
@@ -59,6 +63,16 @@ def discover(project: Path, modules: list[str] | None = None) -> Discovery:
         queues=[QueueDefinition(name=q.name, concurrency_limit=q.concurrency_limit) for q in queues.registry.values()],
     )
     return Discovery(manifest, config, failures)
+
+
+def _define(task: Task[Any, Any], config: Config, project: Path, failures: list[ImportFailure]) -> TaskDefinition | None:
+    """A task whose annotations make no schema is left out, with the reason; the others work."""
+    try:
+        return _with_defaults(task.definition(), config, project)
+    except Exception:  # whatever the schema's library raises
+        failures.append(ImportFailure(f"task {task.id}", task.location[0], traceback.format_exc(limit=-3)))
+        del tasks.registry.tasks[task.id]
+        return None
 
 
 def _with_defaults(definition: TaskDefinition, config: Config, project: Path) -> TaskDefinition:
@@ -83,18 +97,24 @@ def _config(project: Path, failures: list[ImportFailure]) -> Config:
         if isinstance(found, Config):
             return found
         failures.append(ImportFailure("outlast_config", CONFIG, f"{CONFIG} defines no `config = Config(…)`"))
-    except Exception:
+    except (Exception, SystemExit):
         failures.append(ImportFailure("outlast_config", CONFIG, traceback.format_exc(limit=-8)))
     return Config()
 
 
-def _module_names(project: Path, config: Config, files: list[Path]) -> Iterator[str]:
+def _module_names(project: Path, config: Config, files: list[Path], failures: list[ImportFailure]) -> Iterator[str]:
     """Every module below the folders; packages before what is in them."""
     for entry in config.dirs:
         folder = project / entry.replace(".", "/")
         if folder.with_suffix(".py").is_file():
             files.append(folder.with_suffix(".py"))
-            yield entry
+            yield entry.replace("/", ".")
+            continue
+        if not folder.is_dir():
+            if _is_installed(entry):
+                yield entry
+            elif (project / CONFIG).is_file():
+                failures.append(ImportFailure(entry, CONFIG, f"{CONFIG} names {entry!r} in `dirs`, and {folder} does not exist\n"))
             continue
         for path in sorted(folder.rglob("*.py")):
             if any(fnmatch(path.name, pattern) for pattern in config.ignore_patterns):
@@ -102,6 +122,25 @@ def _module_names(project: Path, config: Config, files: list[Path]) -> Iterator[
             parts = path.relative_to(project).with_suffix("").parts
             files.append(path)
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _is_installed(entry: str) -> bool:
+    try:
+        return importlib.util.find_spec(entry) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _files_of(modules: list[str], project: Path) -> list[Path]:
+    """The files behind modules that were named one by one; a package counts whole."""
+    files: set[Path] = set()
+    for name in modules:
+        origin = getattr(sys.modules.get(name), "__file__", None)
+        if origin is None or not Path(origin).resolve().is_relative_to(project):
+            continue
+        path = Path(origin).resolve()
+        files.update(path.parent.rglob("*.py") if path.name == "__init__.py" else [path])
+    return sorted(files)
 
 
 def _import(name: str, failures: list[ImportFailure]) -> None:
