@@ -97,7 +97,7 @@ _NO_DATA = RunData(run_id="")
 def _room(view: View, env: Environment) -> int:
     """What the environment's limit leaves. Counted under a lock on PostgreSQL: two servers must not both see the last place."""
     if view.tx.is_postgres:
-        view.tx.execute("SELECT pg_advisory_xact_lock(:class, :env)", **{"class": ADVISORY_CLASS, "env": env.id})
+        view.tx.send("SELECT pg_advisory_xact_lock(:class, :env)", **{"class": ADVISORY_CLASS, "env": env.id})
     return env.room - lanes.slots_held(view.tx, env.id)
 
 

@@ -118,7 +118,7 @@ class Flusher:
         if view.catalog_changed:
             words.append("catalog")
         if words:
-            view.tx.execute("SELECT pg_notify('outlast_wake', :text)", text=" ".join([self.server, *words])[:7900])
+            view.tx.send("SELECT pg_notify('outlast_wake', :text)", text=" ".join([self.server, *words])[:7900])
 
     def _bisect(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]], error: Exception) -> Outcome:
         """One item poisons the transaction: find it by halves, so that its neighbours go through."""

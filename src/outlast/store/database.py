@@ -23,9 +23,13 @@ class Connection(Protocol):
         """Rows touched."""
         ...
 
+    def send(self, sql: str, /, **params: Any) -> None:
+        """Like `execute`, when nobody needs the answer: it costs no round trip of its own."""
+        ...
+
     def all(self, sql: str, /, **params: Any) -> list[Row]: ...
-    def many(self, sql: str, rows: Sequence[Row], /) -> int:
-        """The statement once per row; the number of rows touched in all."""
+    def many(self, sql: str, rows: Sequence[Row], /, *, expect: int | None = None, otherwise: type[Exception] = AssertionError) -> None:
+        """The statement once per row. If it does not touch `expect` rows in all, `otherwise` is raised, at the latest before the commit."""
         ...
 
 

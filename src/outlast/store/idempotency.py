@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from outlast.store.database import Connection
+from outlast.store.database import Again, Connection
 
 Key = tuple[int, str, str]  # environment, task, hash of the key
 
@@ -23,16 +23,19 @@ def holders(tx: Connection, keys: Collection[Key], *, lock: bool = False) -> dic
     return found
 
 
-def reserve(tx: Connection, rows: Sequence[tuple[int, str, str, str, int, str | None]]) -> int:
-    """(env, task, hash, run id, expires_at, the holder to replace): the number of keys that are ours now.
+def reserve(tx: Connection, rows: Sequence[tuple[int, str, str, str, int, str | None]]) -> None:
+    """(env, task, hash, run id, expires_at, the holder to replace)
 
-    A key that another transaction took meanwhile stays theirs.
+    Raises:
+        Again: another transaction took one of the keys meanwhile; it stays theirs.
     """
-    return tx.many(
+    tx.many(
         "INSERT INTO idempotency (env_id, task, key_hash, run_id, expires_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (env_id, task, key_hash) DO UPDATE SET run_id = excluded.run_id, expires_at = excluded.expires_at"
         " WHERE idempotency.run_id = ?",
         rows,
+        expect=len(rows),
+        otherwise=Again,
     )
 
 
@@ -50,9 +53,14 @@ def answers(tx: Connection, ids: Collection[str]) -> dict[str, tuple[str, str | 
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
-def remember(tx: Connection, rows: Sequence[tuple[str, str, str | None, int]]) -> int:
-    """(id, answer, body hash, expires_at); the number that was new."""
-    return tx.many("INSERT INTO requests (id, answer, body_hash, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+def remember(tx: Connection, rows: Sequence[tuple[str, str, str | None, int]]) -> None:
+    """(id, answer, body hash, expires_at)
+
+    Raises:
+        Again: another transaction answered one of the requests meanwhile.
+    """
+    sql = "INSERT INTO requests (id, answer, body_hash, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    tx.many(sql, rows, expect=len(rows), otherwise=Again)
 
 
 def prune(tx: Connection, now: int, limit: int) -> int:

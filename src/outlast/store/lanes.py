@@ -43,8 +43,6 @@ def lock(tx: Connection, bases: Collection[int]) -> list[Lane]:
     """All lanes of these bases. Whoever changes a lane holds its base, so the order of ids is the order of locks."""
     if not bases:
         return []
-    # the bases first: a claim takes only them, and takes them alone
-    tx.all("SELECT id FROM lanes WHERE id {in:ids} ORDER BY id {for_update}", ids=sorted(bases))
     rows = tx.all(f"SELECT {_COLUMNS} FROM lanes WHERE base_id {{in:ids}} ORDER BY id {{for_update}}", ids=sorted(bases))
     return [_lane(row) for row in rows]
 
@@ -54,8 +52,8 @@ def add_entries(tx: Connection, rows: Sequence[tuple[int, int, str]]) -> None:
     tx.many("INSERT INTO entries (lane_id, pos, run_id) VALUES (?, ?, ?)", rows)
 
 
-def remove_entries(tx: Connection, rows: Sequence[tuple[int, int, str]]) -> int:
-    return tx.many("DELETE FROM entries WHERE lane_id = ? AND pos = ? AND run_id = ?", rows)
+def remove_entries(tx: Connection, rows: Sequence[tuple[int, int, str]]) -> None:
+    tx.many("DELETE FROM entries WHERE lane_id = ? AND pos = ? AND run_id = ?", rows, expect=len(rows))
 
 
 def save(tx: Connection, lanes: Collection[Lane], now: int) -> None:
@@ -134,8 +132,8 @@ def add_slots(tx: Connection, rows: Sequence[Row]) -> None:
     )
 
 
-def remove_slots(tx: Connection, run_ids: Sequence[tuple[str]]) -> int:
-    return tx.many("DELETE FROM slots WHERE run_id = ?", run_ids)
+def remove_slots(tx: Connection, run_ids: Sequence[tuple[str]]) -> None:
+    tx.many("DELETE FROM slots WHERE run_id = ?", run_ids, expect=len(run_ids))
 
 
 def slots_held(tx: Connection, env_id: int) -> int:

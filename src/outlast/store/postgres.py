@@ -80,12 +80,15 @@ class Postgres:
 
     @contextmanager
     def transaction(self) -> Generator[PostgresConnection]:
+        """In pipeline mode: statements leave together with the next one whose rows are needed."""
         with self._lock:
             try:
                 if self._writer is None or self._writer.closed:
                     self._writer = self.connect()
-                with self._writer.transaction():
-                    yield PostgresConnection(self._writer)
+                with self._writer.pipeline() as pipeline, self._writer.transaction():
+                    connection = PostgresConnection(self._writer, pipeline)
+                    yield connection
+                    connection.verify()
             except self._psycopg.Error as error:
                 if self._writer is not None and (self._writer.broken or isinstance(error, self._psycopg.InterfaceError)):
                     with suppress(self._psycopg.Error):
@@ -101,8 +104,8 @@ class Postgres:
             except IndexError:
                 connection = self.connect()
             try:
-                with connection.transaction():
-                    yield PostgresConnection(connection)
+                # reads decide nothing, so each statement may have a view of its own: a transaction would cost two round trips
+                yield PostgresConnection(connection, None)
             finally:
                 if connection.closed or self._closed or len(self._idle) >= 8:
                     connection.close()
@@ -139,23 +142,38 @@ class Postgres:
 class PostgresConnection:
     is_postgres = True
 
-    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+    def __init__(self, connection: psycopg.Connection[Row], pipeline: psycopg.Pipeline | None) -> None:
         self._connection = connection
+        self._pipeline = pipeline
+        self._expected: list[tuple[psycopg.Cursor[Row], int, type[Exception], str]] = []
 
     def execute(self, sql: str, /, **params: Any) -> int:
-        return self._connection.execute(_named(sql), params or None).rowcount
+        cursor = self._connection.execute(_named(sql), params or None)
+        if self._pipeline is not None:
+            self._pipeline.sync()
+        return cursor.rowcount
+
+    def send(self, sql: str, /, **params: Any) -> None:
+        self._connection.execute(_named(sql), params or None)
 
     def all(self, sql: str, /, **params: Any) -> list[Row]:
         return self._connection.execute(_named(sql), params or None).fetchall()
 
-    def many(self, sql: str, rows: Sequence[Row], /) -> int:
-        if not rows:
-            return 0
+    def many(self, sql: str, rows: Sequence[Row], /, *, expect: int | None = None, otherwise: type[Exception] = AssertionError) -> None:
         cursor = self._connection.cursor()
-        if len(rows) == 1:
-            return cursor.execute(_positional(sql), rows[0]).rowcount
-        cursor.executemany(_positional(sql), rows)
-        return cursor.rowcount
+        if rows:
+            cursor.executemany(_positional(sql), rows)
+        if expect is not None and (rows or expect):
+            self._expected.append((cursor, expect, otherwise, sql))
+
+    def verify(self) -> None:
+        """All that was sent must have touched what it should, before anything is committed."""
+        if self._pipeline is not None:
+            self._pipeline.sync()
+        for cursor, expect, otherwise, sql in self._expected:
+            if cursor.rowcount != expect:
+                raise otherwise(f"{cursor.rowcount} rows touched instead of {expect}: {sql}")
+        self._expected.clear()
 
 
 @cache

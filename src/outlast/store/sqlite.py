@@ -119,8 +119,12 @@ class SqliteConnection:
         text, params = _bound(sql, params)
         return self._connection.execute(text, params).fetchall()
 
-    def many(self, sql: str, rows: Sequence[Row], /) -> int:
-        return self._connection.executemany(_filled(sql), rows).rowcount if rows else 0
+    send = execute
+
+    def many(self, sql: str, rows: Sequence[Row], /, *, expect: int | None = None, otherwise: type[Exception] = AssertionError) -> None:
+        touched = self._connection.executemany(_filled(sql), rows).rowcount if rows else 0
+        if expect is not None and touched != expect:
+            raise otherwise(f"{touched} rows touched instead of {expect}: {sql}")
 
 
 @cache
