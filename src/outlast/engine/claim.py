@@ -46,9 +46,10 @@ class Claimed(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Claims:
-    """What a flush took, and the environments that have more to give."""
+    """What a flush took, the environments it looked at, and those that have more to give."""
 
     taken: list[Claimed] = field(default_factory=list[Claimed])
+    looked: set[int] = field(default_factory=set[int])
     more: set[int] = field(default_factory=set[int])
 
 
@@ -65,6 +66,7 @@ def claim(view: View, demands: Sequence[Demand]) -> Claims:
 
 
 def _claim_for(view: View, claims: Claims, env_id: int, version: str, kind: Kind, group: list[Demand]) -> None:
+    claims.looked.add(env_id)
     env = catalog.environment(view.tx, env_id)
     if env.paused:
         return
@@ -77,17 +79,19 @@ def _claim_for(view: View, claims: Claims, env_id: int, version: str, kind: Kind
         return
     candidates = lanes.candidates(view.tx, env_id, routes, env.limit, room)
     take = {lane_id: n for lane_id, n in share(candidates, room).items() if n > 0}
-    if take:
-        _lock_lanes(view, {c.base_id for c in candidates if c.lane_id in take})
-        picked = lanes.pick(view.tx, take)
-        started = [found for run in picked if (found := _start(view, run, group, env)) is not None]
-        claims.taken.extend(
-            Claimed(run, _NO_DATA, session, executor, view.catalog.definition(view.tx, env_id, run.version, run.task), env)
-            for run, session, executor in started
-        )
-        if len(started) < wanted:
-            claims.more.add(env_id)  # expired entries made room, or a lane somebody held was passed over
-    elif view.tx.is_postgres and lanes.is_anything_open(view.tx, env_id, routes):
+    if not take:
+        return
+    _lock_lanes(view, {c.base_id for c in candidates if c.lane_id in take})
+    there = sum(min(n, view.lanes[lane_id].queued) for lane_id, n in take.items())
+    picked = lanes.pick(view.tx, take)
+    started = [found for run in picked if (found := _start(view, run, group, env)) is not None]
+    claims.taken.extend(
+        Claimed(run, _NO_DATA, session, executor, view.catalog.definition(view.tx, env_id, run.version, run.task), env)
+        for run, session, executor in started
+    )
+    if len(started) < there or len(claims.taken) >= MAX_CLAIMS or len(candidates) >= room:
+        # expired entries made room, a run was held by somebody, or there is more than one flush takes.
+        # A lane that somebody held was passed over, and whoever held it wakes us at its commit
         claims.more.add(env_id)
 
 

@@ -172,13 +172,9 @@ class Engine:
             else:
                 future.set_result(call.outcome)
         self.signals.finished(outcome.finished)
-        if outcome.woken or outcome.more:
+        if outcome.woken:
             self._claim_wanted = True
-            if outcome.claimed or outcome.woken:
-                self._kick_if_demand()
-            elif self._loop is not None:
-                # a lane somebody else held was passed over: look again when they may be done
-                self._loop.call_later(0.01 + 0.02 * self.chance.uniform(), self.wake)
+            self._kick_if_demand()
         if self._waiting or self._bulk:
             self._kick()
 

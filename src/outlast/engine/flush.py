@@ -30,8 +30,7 @@ class Outcome:
     claimed: list[Claimed] = field(default_factory=list[Claimed])
     told: list[Told] = field(default_factory=list[Told])
     finished: set[str] = field(default_factory=set[str])
-    woken: set[int] = field(default_factory=set[int])
-    more: set[int] = field(default_factory=set[int])
+    woken: set[int] = field(default_factory=set[int])  # environments in which something may be claimable still
     catalog_changed: bool = False
 
     def add(self, other: Outcome) -> None:
@@ -39,7 +38,6 @@ class Outcome:
         self.told += other.told
         self.finished |= other.finished
         self.woken |= other.woken
-        self.more |= other.more
         self.catalog_changed |= other.catalog_changed
 
 
@@ -101,7 +99,8 @@ class Flusher:
         for key, lane_id in view.lane_ids.items():
             if self.catalog.lane(key) is None:
                 self.catalog.remember_lane(key, (lane_id, view.lanes[lane_id].base_id))
-        return Outcome(claims.taken, view.told, view.finished, view.woken, claims.more, view.catalog_changed)
+        woken = (view.woken - claims.looked) | claims.more
+        return Outcome(claims.taken, view.told, view.finished, woken, view.catalog_changed)
 
     def _placed(self, view: View, calls: Sequence[Call], wants: Rows) -> Rows:
         """The lanes of new runs must be locked with everything else, so their place is looked up before the fold."""

@@ -390,8 +390,10 @@ class _Peer:
     def _forget(self, executor: Executor, run_id: str, epoch: int) -> None:
         held = executor.held.get(run_id)
         if held is not None and held[0] == epoch:
+            was_full = len(executor.held) >= executor.capacity[held[1]]
             del executor.held[run_id]
-            self.engine.wake()
+            if was_full:  # with room left, the flush that ended the run has looked for another already
+                self.engine.wake()
 
     def _release(self, release: Release) -> None:
         executor = self.executor

@@ -160,10 +160,11 @@ class PostgresConnection:
         return self._connection.execute(_named(sql), params or None).fetchall()
 
     def many(self, sql: str, rows: Sequence[Row], /, *, expect: int | None = None, otherwise: type[Exception] = AssertionError) -> None:
+        if not rows:
+            return
         cursor = self._connection.cursor()
-        if rows:
-            cursor.executemany(_positional(sql), rows)
-        if expect is not None and (rows or expect):
+        cursor.executemany(_positional(sql), rows)
+        if expect is not None:
             self._expected.append((cursor, expect, otherwise, sql))
 
     def verify(self) -> None:

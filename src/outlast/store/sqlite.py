@@ -119,7 +119,8 @@ class SqliteConnection:
         text, params = _bound(sql, params)
         return self._connection.execute(text, params).fetchall()
 
-    send = execute
+    def send(self, sql: str, /, **params: Any) -> None:
+        self.execute(sql, **params)
 
     def many(self, sql: str, rows: Sequence[Row], /, *, expect: int | None = None, otherwise: type[Exception] = AssertionError) -> None:
         touched = self._connection.executemany(_filled(sql), rows).rowcount if rows else 0
