@@ -54,7 +54,9 @@ class House:
 
     def start_worker(self, *arguments: str) -> subprocess.Popen[str]:
         command = [OUTLAST, "worker", str(PROJECT), *arguments]
-        worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=(self.folder / "worker.log").open("a"), text=True, env=self.environment())
+        worker = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=(self.folder / "worker.log").open("a"), text=True, env=self.environment()
+        )
         self.processes.append(worker)
         return worker
 

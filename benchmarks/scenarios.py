@@ -140,7 +140,9 @@ async def startup(_: House) -> Result:
     folder = Path(tempfile.mkdtemp(prefix="outlast-bench-dev-"))
     subprocess.run([OUTLAST, "init", str(folder)], check=True, capture_output=True)
     began = time.perf_counter()
-    dev = subprocess.Popen([OUTLAST, "dev", str(folder), "--port", "0", "--log-format", "json"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    dev = subprocess.Popen(
+        [OUTLAST, "dev", str(folder), "--port", "0", "--log-format", "json"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     assert dev.stderr is not None
     for line in dev.stderr:
         if '"event": "connected"' in line:

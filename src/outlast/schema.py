@@ -110,7 +110,7 @@ def _readable(annotation: Any) -> Any:
     arguments = typing.get_args(annotation)
     if arguments and any(typing.is_typeddict(argument) for argument in arguments) and hasattr(annotation, "copy_with"):
         return annotation.copy_with(tuple(_readable(argument) for argument in arguments))
-    origin = typing.get_origin(annotation)
+    origin: Any = typing.get_origin(annotation)
     if origin in (list, dict, tuple, set) and arguments:
         return origin[tuple(_readable(argument) for argument in arguments)]
     return annotation

@@ -66,7 +66,9 @@ class House:
         self.claimed += claimed
         self.free -= len(claimed)
 
-    async def work(self, *tasks: TaskDefinition | str, queues: Sequence[QueueDefinition] = (), hash: str = "1", promote: bool = True) -> str:
+    async def work(
+        self, *tasks: TaskDefinition | str, queues: Sequence[QueueDefinition] = (), hash: str = "1", promote: bool = True
+    ) -> str:
         """A worker that has these tasks says hello."""
         definitions = [t if isinstance(t, TaskDefinition) else TaskDefinition(id=t) for t in tasks]
         manifest = Manifest(python="3.11", content_hash=hash, tasks=definitions, queues=list(queues))

@@ -121,7 +121,7 @@ async def run_dev(settings: Settings, project: Path) -> None:
 
 async def _watch(project: Path, data: Path, supervisor: Supervisor) -> None:
     """New code at every save of a Python file."""
-    from watchfiles import PythonFilter, awatch
+    from watchfiles import PythonFilter, awatch  # pyright: ignore[reportUnknownVariableType] - its stubs leave a type open
 
     ignored = PythonFilter(ignore_paths=[data.resolve()])
     async for changes in awatch(project, watch_filter=ignored, debounce=200, raise_interrupt=False):

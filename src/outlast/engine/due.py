@@ -39,7 +39,7 @@ def due(view: View, d: Due) -> Run | Refusal | None:
 
 def _unparked_lane(view: View, u: Unpark) -> tuple[LaneKey, int] | None:
     place = view.place(u.env_id, u.task, u.queue, None)
-    return None if place.queue_id is None else ((place.queue_id, "", place.route), u.env_id)
+    return None if place.queue_id is None else ((place.queue_id, u.concurrency_key or "", place.route), u.env_id)
 
 
 @operation(needs=_needs_run, lanes=_unparked_lane)

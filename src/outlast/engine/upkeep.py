@@ -38,6 +38,7 @@ class Upkeep:
                 await self.work()
                 if loop.time() >= next_slow:
                     await self.sessions()
+                    await self.parked()
                     await self.retention()
                     await self.check()
                     next_slow = loop.time() + UPKEEP_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
@@ -94,19 +95,28 @@ class Upkeep:
                 return
 
     async def _unpark(self, work_id: str, env_id: int) -> None:
+        await self.unpark(env_id)
+        await self.engine.call(due.drop_work, DropWork(work_id=work_id))
+
+    async def unpark(self, env_id: int) -> None:
         """Runs whose task the current version has, oldest first; those it lacks stay parked."""
         seen: set[str] = set()
         while True:
             rows = [r for r in await self.engine.read(lambda tx: _parked(tx, env_id, STEP + len(seen))) if r[1] not in seen]
             if not rows:
-                break
-            seen.update(run_id for _, run_id, _ in rows)
+                return
+            seen.update(row[1] for row in rows)
             asked = [
-                Unpark(env_id=env_id, run_id=run_id, task=task, queue=None if queue == f"task/{task}" else queue)
-                for task, run_id, queue in rows
+                Unpark(env_id=env_id, run_id=run_id, task=task, queue=None if queue == f"task/{task}" else queue, concurrency_key=key)
+                for task, run_id, queue, key in rows
             ]
             await self._all([self.engine.submit(due.unpark, item, bulk=True) for item in asked])
-        await self.engine.call(due.drop_work, DropWork(work_id=work_id))
+
+    async def parked(self) -> None:
+        """A run may be parked by a server that had not heard of a version yet, after that version had looked for it."""
+        for env in await self.engine.read(catalog.environments):
+            if env.current_version is not None:
+                await self.unpark(env.id)
 
     async def sessions(self) -> int:
         """Leases that are over, and the slots of workers that are gone."""
@@ -157,7 +167,7 @@ class Upkeep:
                 raise result
 
 
-def _parked(tx: Connection, env_id: int, limit: int) -> list[tuple[str, str, str | None]]:
+def _parked(tx: Connection, env_id: int, limit: int) -> list[tuple[str, str, str | None, str | None]]:
     current = catalog.environment(tx, env_id).current_version
     known = catalog.task_definitions(tx, env_id, current) if current else {}
     return runs.parked(tx, env_id, list(known), limit)

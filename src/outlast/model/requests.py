@@ -189,6 +189,7 @@ class Unpark(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     task: str
     queue: str | None
+    concurrency_key: str | None = None
 
 
 class ReopenQueue(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
-from typing import Any
 
 import msgspec
 
@@ -155,15 +154,18 @@ def unpark(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
     tx.many("DELETE FROM parked WHERE env_id = ? AND task = ? AND run_id = ?", rows)
 
 
-def parked(tx: Connection, env_id: int, tasks: Collection[str], limit: int) -> list[tuple[str, str, str | None]]:
-    """(task, run_id, queue) of runs that wait for one of these tasks, oldest first."""
+def parked(tx: Connection, env_id: int, tasks: Collection[str], limit: int) -> list[tuple[str, str, str | None, str | None]]:
+    """(task, run_id, queue, concurrency key) of runs that wait for one of these tasks, oldest first."""
     if not tasks:
         return []
-    rows: list[Any] = tx.all(
-        "SELECT task, run_id, queue FROM parked WHERE env_id = :env AND task {in:tasks} ORDER BY run_id LIMIT :limit",
-        env=env_id, tasks=sorted(tasks), limit=limit,
-    )  # fmt: skip
-    return rows
+    rows = tx.all(
+        "SELECT p.task, p.run_id, p.queue, r.concurrency_key FROM parked p JOIN runs r ON r.id = p.run_id"
+        " WHERE p.env_id = :env AND p.task {in:tasks} ORDER BY p.run_id LIMIT :limit",
+        env=env_id,
+        tasks=sorted(tasks),
+        limit=limit,
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
 def children(tx: Connection, parent_id: str, limit: int) -> list[str]:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from outlast import current
 from outlast.config import Config
-from outlast.errors import AbortTaskRun, ApiError, TaskPayloadParsedError
+from outlast.errors import TaskPayloadParsedError
 from outlast.hooks import Hook, Kind, global_hooks
 from outlast.model.failure import Failure, internal
+from outlast.model.limits import MAX_OUTPUT_BYTES
 from outlast.model.messages import RunPush
-from outlast.model.retry import Retry, backoff_ms
 from outlast.tasks import Task
 from outlast.worker.capture import finish_lines
-from outlast.worker.failures import describe
+from outlast.worker.failures import describe, text_of
+from outlast.worker.verdict import Judge
 
 Outcome = Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed"]
+Why = Literal["cancelled", "timed_out"]
+STOP_SECONDS = 5.0  # what an attempt past its max_duration gets for its `finally` blocks
 
 
 @dataclass(slots=True)
@@ -51,23 +52,51 @@ class _Failed(Exception):
     """The task's own failure on its way through the middleware."""
 
     def __init__(self, error: BaseException, code: str = "", *, final: bool = False) -> None:
-        super().__init__(str(error))
+        super().__init__()  # not the error's text: user code makes it, and may raise
         self.error = error
         self.code = code
         self.final = final
 
 
-class AttemptRunner:
-    """Runs one attempt. `cancel` stops it from outside."""
+class RunPromise:
+    """What `on_cancel` may await: the output, if the function still returned one; None when it was cancelled."""
 
-    def __init__(self, push: RunPush, task: Task[Any, Any], attempt: current.Attempt, setting: Setting) -> None:
+    def __init__(self, body: asyncio.Task[Any]) -> None:
+        self._body = body
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        yield from asyncio.wait([self._body]).__await__()
+        if self._body.cancelled():
+            return None
+        error = self._body.exception()
+        if error is None:
+            return self._body.result()
+        raise error.error if isinstance(error, _Failed) else error
+
+
+class AttemptRunner:
+    """Runs one attempt. `stop` ends it from outside; `give_up` drops it without another word."""
+
+    def __init__(
+        self,
+        push: RunPush,
+        task: Task[Any, Any],
+        attempt: current.Attempt,
+        setting: Setting,
+        on_stop: Callable[[float], None] | None = None,
+    ) -> None:
         self.push = push
         self.task = task
         self.attempt = attempt
         self.setting = setting
+        self.stopped: Why | None = None
+        self.thread: asyncio.Future[Any] | None = None  # of a `def` task
         self.values: dict[str, Any] = {"ctx": attempt.ctx, "task": task}
-        self._stopped: Literal["cancelled", "timed_out"] | None = None
+        self._on_stop = on_stop
+        self._given_up = False
         self._body: asyncio.Task[Any] | None = None
+        self._on_cancel: asyncio.Task[None] | None = None
+        self._context: contextvars.Context | None = None
         self._began = perf_counter()
 
     async def run(self) -> Ended:
@@ -77,28 +106,57 @@ class AttemptRunner:
             ended = await self._guarded()
         finally:
             current.attempt.reset(token)
-        ended.usage_ms = round((perf_counter() - self._began) * 1_000)
+        ended.usage_ms = self.usage_ms
         finish_lines(self.attempt)
         return ended
 
-    def cancel(self, why: Literal["cancelled", "timed_out"] = "cancelled") -> None:
-        """Stop the user's code: CancelledError in coroutines, the signal in threads."""
-        if self._stopped is None:
-            self._stopped = why
-            self.attempt.cancelled.set()
-            if self._body is not None:
-                self._body.cancel()
+    @property
+    def body(self) -> asyncio.Task[Any] | None:
+        """The asyncio task in which the user's function runs."""
+        return self._body
+
+    @property
+    def usage_ms(self) -> int:
+        return round((perf_counter() - self._began) * 1_000)
+
+    def stop(self, why: Why = "cancelled", grace: float = STOP_SECONDS) -> None:
+        """Ask the user's code to end: CancelledError in coroutines, the signal in threads. `on_cancel` hooks begin at once."""
+        if self.stopped is not None:
+            return
+        self.stopped = why
+        self.attempt.cancelled.set()
+        body = self._body
+        if body is not None and (self.thread is None or self.thread.done()):
+            body.cancel()
+        if why == "cancelled" and self._context is not None and body is not None and self._hooks("on_cancel"):
+            observing = self._observe("on_cancel", run_promise=RunPromise(body))
+            self._on_cancel = asyncio.get_running_loop().create_task(observing, context=self._context)
+        if self._on_stop is not None:
+            self._on_stop(grace)
+
+    def give_up(self) -> None:
+        """Nobody wants the end of this attempt any more; its coroutines are cancelled, a thread is left alone."""
+        self._given_up = True
+        self.attempt.cancelled.set()
+        if self._on_cancel is not None:
+            self._on_cancel.cancel()
+
+    def ended_by_force(self) -> Ended:
+        """What is reported of an attempt that did not stop in its grace."""
+        return self._end_of_stop()
+
+    # ---- around the body
 
     async def _guarded(self) -> Ended:
         limit = self._max_duration()
-        hooks = self.task.hooks or global_hooks
-        if limit is None and not hooks and self.task.kind == "async":
+        if limit is None and self.task.kind == "async" and not self.task.hooks and not global_hooks:
             # nothing around the function: no second asyncio task is needed, the executor's own is cancelled
             self._body = asyncio.current_task()
             return await self._settle(self._call_task())
+        self._context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         self._body = loop.create_task(self._through_middleware())
-        timer = loop.call_later(limit, self.cancel, "timed_out") if limit is not None else None
+        timer = loop.call_later(limit, self.stop, "timed_out") if limit is not None else None
         try:
             return await self._settle(self._awaited(self._body))
         finally:
@@ -119,41 +177,50 @@ class AttemptRunner:
             output = await work
             data, data_type = self._encoded(output)
         except BaseException as raised:
-            if self._stopped is not None:
-                return await self._stopped_end()
+            if self.stopped is not None or self._given_up:
+                return await self._after_stop()
             return await self._failure(raised)
-        if self._stopped is not None:
-            return await self._stopped_end()
+        if self.stopped is not None:
+            return await self._after_stop()
         await self._observe("on_success", output=output)
         await self._observe("on_complete", result={"ok": True, "data": output})
         return Ended("ok", data, data_type)
 
     def _encoded(self, output: Any) -> tuple[str | None, str]:
+        if output is None:
+            return None, "application/json"
         try:
-            return self.task.encode_output(output)
-        except Exception as error:
+            data, data_type = self.task.encode_output(output)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             raise _Failed(error, "TASK_OUTPUT_ERROR") from error
+        if data is not None and (len(data) > MAX_OUTPUT_BYTES or len(data.encode()) > MAX_OUTPUT_BYTES):
+            error = ValueError(f"the output is larger than {MAX_OUTPUT_BYTES} bytes: store it elsewhere and return its address")
+            raise _Failed(error, "TASK_OUTPUT_ERROR", final=True)
+        return data, data_type
 
     # ---- the way in
 
     async def _through_middleware(self) -> Any:
-        chain = [*global_hooks.get("middleware"), *self.task.hooks.get("middleware")]
-        if not chain:
-            return await self._call_task()
-        # the payload is known to middleware too
-        self._parse()
-        result: list[Any] = []
+        try:
+            chain = [*global_hooks.get("middleware"), *self.task.hooks.get("middleware")]
+            if not chain:
+                return await self._call_task()
+            self._parse()  # the payload is known to middleware too
+            result: list[Any] = []
 
-        async def innermost() -> None:
-            result.append(await self._call_task())
+            async def innermost() -> None:
+                result.append(await self._call_task())
 
-        call: Callable[[], Awaitable[None]] = innermost
-        for hook in reversed(chain):
-            call = self._wrapped(hook, call)
-        await call()
-        if not result:
-            raise _Failed(RuntimeError("a middleware did not await next()"), "TASK_MIDDLEWARE_ERROR")
-        return result[0]
+            call: Callable[[], Awaitable[None]] = innermost
+            for hook in reversed(chain):
+                call = self._wrapped(hook, call)
+            await call()
+            if not result:
+                raise _Failed(RuntimeError("a middleware did not await next()"), "TASK_MIDDLEWARE_ERROR")
+            return result[0]
+        except (SystemExit, KeyboardInterrupt) as error:
+            # these two leave an asyncio task through the loop itself, and would end the executor
+            raise RuntimeError(f"the task raised {type(error).__name__}({error})") from error
 
     def _wrapped(self, hook: Hook, following: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         async def call() -> None:
@@ -201,7 +268,6 @@ class AttemptRunner:
 
     async def _in_thread(self, fn: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         context = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
 
         def call() -> Any:
             try:
@@ -209,8 +275,9 @@ class AttemptRunner:
             except (SystemExit, KeyboardInterrupt, StopIteration) as error:
                 raise RuntimeError(f"the task raised {type(error).__name__}({error})") from error
 
-        # a thread cannot be stopped: a cancel sets the signal, and the slot stays until the function returns
-        return await asyncio.shield(loop.run_in_executor(self.setting.threads, call))
+        self.thread = asyncio.get_running_loop().run_in_executor(self.setting.threads, call)
+        # a thread cannot be stopped: `stop` sets the signal only, and this goes on until the function returns or the grace is over
+        return await asyncio.shield(self.thread)
 
     # ---- the way out
 
@@ -218,7 +285,9 @@ class AttemptRunner:
         error, code, final = (raised.error, raised.code, raised.final) if isinstance(raised, _Failed) else (raised, "", False)
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             error = RuntimeError(f"the task raised {type(error).__name__}({error})")
-        delay, error, code = await self._decide(error, code, final)
+        judge = Judge(self.push, self.task, self.setting.config, is_dev=self.setting.is_dev)
+        values = {**self.values, "signal": self.attempt.cancelled}
+        delay, error, code = await judge.decide(error, code, final=final, values=values)
         failure = describe(error, code)
         if delay is not None:
             return Ended("retry", error=failure, retry_delay_ms=delay)
@@ -226,86 +295,30 @@ class AttemptRunner:
         await self._observe("on_complete", result={"ok": False, "error": error})
         return Ended("failed", error=failure)
 
-    async def _decide(self, error: BaseException, code: str, final: bool) -> tuple[int | None, BaseException, str]:
-        """(delay until the next attempt, or None, the error, its code); the task's hook is asked first, then those of all."""
-        policy = self._policy()
-        delay = None if final or _is_final(error) else self._delay(policy, error)
-        hooks = [*self.task.hooks.get("catch_error"), *global_hooks.get("catch_error")]
-        if not hooks or final:
-            return delay, error, code
-        at = None if delay is None else datetime.fromtimestamp(datetime.now(UTC).timestamp() + delay / 1_000, UTC)
-        values = {
-            **self.values,
-            "signal": self.attempt.cancelled,
-            "error": error,
-            "retry": policy,
-            "retry_at": at,
-            "retry_delay_in_ms": delay,
-        }
-        for hook in hooks:
-            try:
-                answer = await hook.call(values)
-            except Exception as broken:
-                return self._delay(policy, broken), broken, "HANDLE_ERROR_ERROR"
-            if answer is not None:
-                return self._answered(cast("dict[str, Any]", answer), delay, error, code)
-        return delay, error, code
+    async def _after_stop(self) -> Ended:
+        if self._on_cancel is not None and not self._given_up:
+            await asyncio.wait([self._on_cancel])
+        return self._end_of_stop()
 
-    def _answered(
-        self, answer: dict[str, Any], delay: int | None, error: BaseException, code: str
-    ) -> tuple[int | None, BaseException, str]:
-        if isinstance(answer.get("error"), BaseException):
-            error, code = answer["error"], ""
-        if answer.get("skip_retrying"):
-            return None, error, code
-        if isinstance(answer.get("retry_at"), datetime):
-            return max(0, round((answer["retry_at"].timestamp() - datetime.now(UTC).timestamp()) * 1_000)), error, code
-        if answer.get("retry_delay_in_ms") is not None:
-            return max(0, int(answer["retry_delay_in_ms"])), error, code
-        if isinstance(answer.get("retry"), Retry):
-            return self._delay(answer["retry"], error), error, code
-        return delay, error, code
-
-    def _policy(self) -> Retry | None:
-        """The task's own policy replaces the project's; without any there is no retry."""
-        if self.setting.is_dev and not self.setting.config.retries_in_dev and self.task.options.retry is None:
-            return None
-        return self.task.options.retry or self.setting.config.retries
-
-    def _delay(self, policy: Retry | None, error: BaseException) -> int | None:
-        limit = self.push.max_attempts
-        if policy is None and limit is None:
-            return None
-        policy = policy or Retry()
-        if limit is not None:
-            policy = Retry(
-                max_attempts=min(limit, 250),
-                factor=policy.factor,
-                min_timeout=policy.min_timeout,
-                max_timeout=policy.max_timeout,
-                randomize=policy.randomize,
-            )
-        # attempts lost with a worker are not counted against the limit
-        counted = self.push.attempt - int(self.push.context["run"].get("losses", 0)) if limit is None else self.push.attempt
-        return backoff_ms(policy, max(1, counted), random.random())
-
-    async def _stopped_end(self) -> Ended:
-        if self._stopped == "timed_out":
+    def _end_of_stop(self) -> Ended:
+        if self.stopped == "timed_out":
             text = f"the attempt took longer than max_duration, {self._max_duration()} seconds"
-            return Ended("timed_out", error=internal("MAX_DURATION_EXCEEDED", text))
-        await self._observe("on_cancel", run_promise=self._body)
-        return Ended("cancelled")
+            return Ended("timed_out", error=internal("MAX_DURATION_EXCEEDED", text), usage_ms=self.usage_ms)
+        return Ended("cancelled", usage_ms=self.usage_ms)
 
     async def _observe(self, kind: Kind, **values: Any) -> None:
         """Hooks that look on: what they raise is seen in the log and changes nothing."""
         for hook in self._hooks(kind):
             try:
                 await hook.call({**self.values, "signal": self.attempt.cancelled, **values})
-            except Exception as error:
-                self.attempt.emit("error", "system", f"{kind} hook {hook.name} raised {type(error).__name__}: {error}", None)
+            except BaseException as error:
+                if self._given_up:
+                    raise
+                self.attempt.emit("error", "system", f"{kind} hook {hook.name} raised {type(error).__name__}: {text_of(error)}", None)
 
     def _hooks(self, kind: Kind) -> list[Hook]:
-        return [*global_hooks.get(kind), *self.task.hooks.get(kind)]
+        mine, all_ = self.task.hooks.get(kind), global_hooks.get(kind)
+        return [*all_, *mine] if all_ else mine
 
     def _max_duration(self) -> float | None:
         if self.push.max_duration_off:
@@ -314,10 +327,3 @@ class AttemptRunner:
             return self.push.max_duration
         options = self.task.options
         return options.max_duration if options.has_max_duration else self.setting.config.max_duration
-
-
-def _is_final(error: BaseException) -> bool:
-    """Errors no retry can help: asked for, or the server's own refusal of a call the task made."""
-    if isinstance(error, AbortTaskRun):
-        return True
-    return isinstance(error, ApiError) and 400 <= error.status < 500 and error.status not in (408, 429)

@@ -22,16 +22,21 @@ class RunStream(io.TextIOBase):
     def __init__(self, real: TextIO, source: Source) -> None:
         self._real = real
         self._source: Source = source
+        self._bytes = _RunBytes(self, real)
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return "utf-8"
 
+    @property
+    def buffer(self) -> io.RawIOBase:
+        return self._bytes
+
     def writable(self) -> bool:
         return True
 
     def isatty(self) -> bool:
-        return False
+        return current.attempt.get() is None and self._real.isatty()
 
     def fileno(self) -> int:
         return self._real.fileno()
@@ -40,16 +45,11 @@ class RunStream(io.TextIOBase):
         attempt = current.attempt.get()
         if attempt is None:
             return self._real.write(text)
-        key = f"$partial:{self._source}"
-        whole = attempt.locals.get(key, "") + text
-        *lines, rest = whole.split("\n")
-        if len(rest) > MAX_LOG_CHARS:  # a line that never ends
-            lines.append(rest)
-            rest = ""
-        attempt.locals[key] = rest
-        for line in lines:
-            if line:
-                attempt.emit(_LEVEL[self._source], self._source, line, None)
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # as a real stream does
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        kept = attempt.locals.setdefault(f"$partial:{self._source}", _Partial())
+        for line in kept.lines(text):
+            attempt.emit(_LEVEL[self._source], self._source, line, None)
         return len(text)
 
     def flush(self) -> None:
@@ -61,12 +61,61 @@ class RunStream(io.TextIOBase):
             self.write(line)
 
 
+class _RunBytes(io.RawIOBase):
+    """What is written to `sys.stdout.buffer`: text in a run's log, whatever the bytes are."""
+
+    def __init__(self, text: RunStream, real: TextIO) -> None:
+        self._text = text
+        self._real = real
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        raw = bytes(data)
+        if current.attempt.get() is None:
+            return self._real.buffer.write(raw)
+        self._text.write(raw.decode("utf-8", "replace"))
+        return len(raw)
+
+    def flush(self) -> None:
+        self._text.flush()
+
+
+class _Partial:
+    """The beginning of a line; kept in pieces, since joining at each write would cost the square of its length."""
+
+    __slots__ = ("_chars", "_pieces")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._chars = 0
+
+    def lines(self, text: str) -> list[str]:
+        """The lines that are whole now; one that never ends is cut at the limit."""
+        if "\n" not in text:
+            self._pieces.append(text)
+            self._chars += len(text)
+            return [] if self._chars <= MAX_LOG_CHARS else self.rest()
+        first, *others = text.split("\n")
+        whole = ["".join(self._pieces) + first, *others[:-1]]
+        self._pieces, self._chars = [others[-1]], len(others[-1])
+        return [line for line in whole if line]
+
+    def rest(self) -> list[str]:
+        line = "".join(self._pieces)
+        self._pieces, self._chars = [], 0
+        return [line] if line else []
+
+
 def finish_lines(attempt: current.Attempt) -> None:
     """The last lines of an attempt, when they had no line end."""
+    if not attempt.locals:
+        return
     for source, level in _LEVEL.items():
-        rest = attempt.locals.pop(f"$partial:{source}", "")
-        if rest:
-            attempt.emit(level, source, rest, None)
+        partial = attempt.locals.pop(f"$partial:{source}", None)
+        for line in partial.rest() if partial is not None else ():
+            attempt.emit(level, source, line, None)
 
 
 class RunHandler(logging.Handler):
@@ -91,6 +140,10 @@ def install() -> tuple[TextIO, TextIO]:
     sys.stderr = RunStream(real[1], "stderr")
     root = logging.getLogger()
     root.addHandler(RunHandler())
-    if root.level > logging.INFO or root.level == logging.NOTSET:
+    if root.level > logging.INFO:
         root.setLevel(logging.INFO)
+    # our own client speaks through these: a line for each trigger would bury what the user says
+    for name in ("httpx", "httpcore"):
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.WARNING)
     return real

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from outlast.model.messages import FromWorker, ToWorker, decode_to_worker, encode_frame
+import msgspec
+
+from outlast.model.messages import MAX_FRAME_MESSAGES, Done, FromWorker, Log, ToWorker, decode_to_worker, encode_frame
 
 PATH = "/api/outlast/v1/channel"
 MAX_FRAME = 64 * 1024 * 1024
+FRAME_CHARS = 1024 * 1024  # a frame is closed beyond this; one message may be larger by itself
 OPEN_TIMEOUT = 10.0  # seconds
+PING_SECONDS = 10.0  # a peer that vanished without a word is noticed within three of them
 
 
 class ConnectionClosed(Exception):
@@ -53,7 +57,8 @@ class WebSocketConnection:
                 max_size=MAX_FRAME,
                 open_timeout=OPEN_TIMEOUT,
                 proxy=None,
-                ping_interval=None,
+                ping_interval=PING_SECONDS,
+                ping_timeout=2 * PING_SECONDS,
             )
         except InvalidStatus as error:
             refused = error.response.status_code in (401, 403)
@@ -78,6 +83,8 @@ class WebSocketConnection:
             return decode_to_worker(await self._socket.recv())
         except (WebSocketException, OSError) as error:
             raise ConnectionClosed(str(error)) from error
+        except msgspec.DecodeError as error:
+            raise ConnectionClosed(f"the server sent what is no frame: {error}") from error
 
     async def close(self) -> None:
         await self._socket.close()
@@ -97,6 +104,10 @@ class Outbox:
     def is_connected(self) -> bool:
         return self._connection is not None
 
+    def open(self, connection: Connection) -> None:
+        """From now on messages are for this connection."""
+        self._connection = connection
+
     def put(self, message: FromWorker) -> None:
         if self._connection is not None:
             self._waiting.append(message)
@@ -107,17 +118,18 @@ class Outbox:
         await self._empty.wait()
 
     async def run(self, connection: Connection) -> None:
-        """Send until the connection ends; `stop` when it has."""
-        self._connection = connection
+        """Send what is put until the connection ends; `open` it first, `stop` it afterwards."""
         try:
             while True:
                 await self._ready.wait()
                 self._ready.clear()
-                frame, self._waiting = self._waiting, []
-                if frame:
+                waiting, self._waiting = self._waiting, []
+                for frame in frames(waiting):
                     await connection.send(frame)
                 if not self._waiting:
                     self._empty.set()
+        except ConnectionClosed:
+            return  # the reader sees it too, and acts
         finally:
             self.stop(connection)
 
@@ -127,3 +139,22 @@ class Outbox:
             self._waiting.clear()
             self._ready.clear()
             self._empty.set()
+
+
+def frames(messages: list[FromWorker]) -> Iterator[list[FromWorker]]:
+    """Cut into frames that no peer refuses for their size."""
+    start = chars = 0
+    for i, message in enumerate(messages):
+        size = _chars(message)
+        if i > start and (i - start == MAX_FRAME_MESSAGES or chars + size > FRAME_CHARS):
+            yield messages[start:i]
+            start, chars = i, 0
+        chars += size
+    if start < len(messages):
+        yield messages[start:] if start else messages
+
+
+def _chars(message: FromWorker) -> int:
+    if isinstance(message, Done):
+        return len(message.output) if message.output is not None else (70_000 if message.error is not None else 100)
+    return sum(len(line.message) for line in message.lines) if isinstance(message, Log) else 100

@@ -32,10 +32,14 @@ class Pulse(_Line, tag="pulse", frozen=True, array_like=True):
 
 
 class Over(_Line, tag="over", frozen=True, array_like=True):
-    """The session is over in the server's eyes, or the server refuses this executor."""
+    """The session is over in the server's eyes, or the server refuses this executor (`final`)."""
 
     reason: str
     final: bool
+
+
+class Exhausted(_Line, tag="exhausted", frozen=True, array_like=True):
+    """Every thread is stuck in code whose run was given up: this process can do nothing more."""
 
 
 class Idle(_Line, tag="idle", frozen=True, array_like=True):
@@ -58,13 +62,19 @@ class Stop(_Line, tag="stop", frozen=True, array_like=True):
     seconds: float
 
 
+class Pause(_Line, tag="pause", frozen=True, array_like=True):
+    """Begin nothing (`on`): the lease is in doubt; or go on."""
+
+    on: bool
+
+
 class CancelRun(_Line, tag="cancel", frozen=True, array_like=True):
     run_id: str
     epoch: int
     grace_ms: int
 
 
-Line = Ready | Pulse | Over | Idle | Assign | Stop | CancelRun
+Line = Ready | Pulse | Over | Exhausted | Idle | Assign | Stop | Pause | CancelRun
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Line).decode
 _LENGTH = struct.Struct(">I")

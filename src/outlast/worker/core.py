@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
 from outlast import current
 from outlast.config import Config
 from outlast.context import build_context
-from outlast.model.failure import cut
-from outlast.model.limits import MAX_LOG_CHARS
+from outlast.model.failure import internal
 from outlast.model.messages import (
     Abandon,
     CancelPush,
@@ -24,8 +25,6 @@ from outlast.model.messages import (
     HeldRun,
     Join,
     Joined,
-    Log,
-    LogLine,
     Ok,
     Refused,
     Rejected,
@@ -37,12 +36,13 @@ from outlast.model.messages import (
 from outlast.tasks import registry
 from outlast.worker.attempt import AttemptRunner, Ended, Setting
 from outlast.worker.connection import Connection, ConnectionClosed, Outbox
+from outlast.worker.lines import LogBuffer
+from outlast.worker.unanswered import Unanswered
 
 log = logging.getLogger("outlast.worker")
 
-LOG_FLUSH_SECONDS = 0.05
-MAX_LOG_LINES = 20_000  # a second of a run that prints without end; then lines are dropped and counted
-FRAME_LINES = 500
+RESEND_SECONDS = 0.5  # a write the database could not take now goes again after this
+MAX_RESENDS = 20  # of a write the server itself fails at; a database that is away is waited for without end
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Held:
 class ExecutorCore:
     """Runs live on over a lost connection: `serve` is called again with the next one, and tells what was held."""
 
-    def __init__(self, name: str, *, config: Config, is_dev: bool, async_slots: int, thread_slots: int) -> None:
+    def __init__(self, name: str, *, config: Config, is_dev: bool, async_slots: int, thread_slots: int, spool: Path | None = None) -> None:
         self.name = name
         self.async_slots = async_slots
         self.thread_slots = thread_slots
@@ -68,13 +68,16 @@ class ExecutorCore:
         self.idle = asyncio.Event()
         self.idle.set()
         self.draining = False
+        self.paused = False
+        self.has_joined = False  # on the connection of now, or of the last one
+        self.on_exhausted: Callable[[], None] | None = None  # every thread is stuck: only a new process helps
+        self.stuck: set[asyncio.Future[Any]] = set()  # threads whose runs were given up, and which still run
         self._setting = Setting(config, is_dev, ThreadPoolExecutor(max(1, thread_slots), "outlast-task"))
-        self._unanswered: dict[int, Done | Release] = {}
+        self._unanswered = Unanswered(spool)
+        self._resends: dict[int, int] = {}
         self._n = 0
-        self._lines: list[LogLine] = []
-        self._dropped = 0
-        self._flusher: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self.lines = LogBuffer(self.outbox.put, is_connected=lambda: self.outbox.is_connected)
 
     def set_dev(self, is_dev: bool) -> None:
         self._setting.is_dev = is_dev
@@ -96,16 +99,26 @@ class ExecutorCore:
             SessionEnded: the session is over: nothing held here counts any more.
         """
         writer = self._loop.create_task(self.outbox.run(connection))
-        held = [HeldRun(run_id, h.push.epoch, h.push.attempt, self.name) for run_id, h in self.held.items()]
+        self.has_joined = False
         try:
-            await connection.send([Join(session, self.name, token, held)])
+            await connection.send([Join(session, self.name, token, self._holds())])
             while True:
                 for message in await connection.receive():
+                    if isinstance(message, Joined):
+                        # not earlier: a write of somebody who has not joined is refused, and would be lost
+                        self.outbox.open(connection)
                     self._handle(message)
         finally:
             writer.cancel()
             self.outbox.stop(connection)
             await connection.close()
+
+    def _holds(self) -> list[HeldRun]:
+        """What executes here, and what ended here without an answer yet."""
+        runs = {run_id: (h.push.epoch, h.push.attempt) for run_id, h in self.held.items() if not h.abandoned}
+        for run_id, epoch, attempt in self._unanswered.runs():
+            runs.setdefault(run_id, (epoch, attempt))
+        return [HeldRun(run_id, epoch, attempt, self.name) for run_id, (epoch, attempt) in runs.items()]
 
     def _handle(self, message: ToWorker) -> None:
         match message:
@@ -131,74 +144,109 @@ class ExecutorCore:
                 log.warning("unexpected message", extra={"kind": type(message).__name__})
 
     def _joined(self, joined: Joined) -> None:
+        self.has_joined = True
         self.abandon(joined.abandon)
         # what had no answer goes again, in order, before anything new
-        for message in self._unanswered.values():
+        for message in self._unanswered:
             self.outbox.put(message)
-        if not self.draining:
-            self.outbox.put(Credit(self.async_slots, self.thread_slots))
-        self._flush_logs()
+        self._offer()
+        self.lines.flush()
+
+    def _offer(self) -> None:
+        """Say how many runs of each kind may be here."""
+        if self.draining or self.paused:
+            self.outbox.put(Credit(0, 0))
+        else:
+            self.outbox.put(Credit(self.async_slots, max(0, self.thread_slots - len(self.stuck))))
 
     def drain(self) -> None:
         """Take nothing new."""
         self.draining = True
-        self.outbox.put(Credit(0, 0))
+        self._offer()
+
+    def pause(self, on: bool) -> None:
+        """Begin nothing while the lease is in doubt."""
+        if self.paused != on:
+            self.paused = on
+            self._offer()
 
     # ---- runs
 
     def _begin(self, push: RunPush) -> None:
         known = self.held.get(push.run_id)
-        if known is not None and known.push.epoch >= push.epoch:
-            return  # sent twice
+        if known is not None:
+            if known.push.epoch >= push.epoch:
+                return  # sent twice
+            self._give_up(known)  # it was taken from us and came back: the older execution counts no more
+        if self.paused or self.draining:  # the frame crossed ours
+            return self._send(Release(self._next(), push.run_id, push.epoch, "not_started"))
         if push.task not in registry.tasks:
-            self._send(Release(self._next(), push.run_id, push.epoch, "missing_code"))
-            return
+            return self._send(Release(self._next(), push.run_id, push.epoch, "missing_code"))
         held = Held(push)
         self.held[push.run_id] = held
         self.idle.clear()
         held.work = self._loop.create_task(self._work(held))
+        return None
 
     async def _work(self, held: Held) -> None:
         """Attempt after attempt while short retries stay here."""
         try:
-            while True:
+            while not held.abandoned:
                 ended = await self._attempt(held)
                 if held.abandoned:
                     return
-                self._flush_logs()
+                self.lines.over(held.push.run_id, held.push.attempt)
                 following = await self._report(held, ended)
                 if following is None:
                     return
-                await asyncio.sleep(ended.retry_delay_ms / 1_000)
                 held.push = replace(held.push, attempt=following)
+                await asyncio.sleep(ended.retry_delay_ms / 1_000)
+                if self.draining:  # a retry is not begun in an executor that is about to leave
+                    self._send(Release(self._next(), held.push.run_id, held.push.epoch, "drain"))
+                    return
         except asyncio.CancelledError:
             if not held.abandoned:
                 raise
         finally:
-            if self.held.get(held.push.run_id) is held:
-                del self.held[held.push.run_id]
-            if not self.held:
-                self.idle.set()
+            self._forget(held)
+
+    def _forget(self, held: Held) -> None:
+        if self.held.get(held.push.run_id) is held:
+            del self.held[held.push.run_id]
+        if not self.held:
+            self.idle.set()
 
     async def _attempt(self, held: Held) -> Ended:
         push = held.push
-        task = registry.tasks[push.task]
 
         def emit(level: str, source: str, message: str, data: dict[str, object] | None) -> None:
-            self._say(push.run_id, push.attempt, level, source, message, data)
+            self.lines.say(push.run_id, push.attempt, level, source, message, data)
 
-        runner = AttemptRunner(push, task, current.Attempt(ctx=build_context(push), emit=emit), self._setting)
-        held.runner = runner
+        def overdue(grace: float) -> None:
+            self._loop.call_later(grace, self._overdue, held, runner)
+
         try:
+            attempt = current.Attempt(ctx=build_context(push), emit=emit)
+            runner = AttemptRunner(push, registry.tasks[push.task], attempt, self._setting, overdue)
+            held.runner = runner
             return await runner.run()
+        except Exception as error:  # a defect of ours: the run must end all the same
+            log.exception("an attempt could not be run", extra={"run_id": push.run_id, "task": push.task})
+            return Ended("failed", error=internal("TASK_EXECUTION_FAILED", f"{type(error).__name__}: {error}"))
         finally:
             held.runner = None
 
     async def _report(self, held: Held, ended: Ended) -> int | None:
         """Send the end of an attempt; the number of the one that follows here, if any."""
-        push, n = held.push, self._next()
-        done = Done(
-            n=n,
+        held.answered = self._loop.create_future()
+        self._send(self._done(held.push, ended))
+        following = await held.answered
+        held.answered = None
+        return None if held.abandoned else following
+
+    def _done(self, push: RunPush, ended: Ended) -> Done:
+        return Done(
+            n=self._next(),
             run_id=push.run_id,
             epoch=push.epoch,
             attempt=push.attempt,
@@ -209,56 +257,81 @@ class ExecutorCore:
             retry_delay_ms=ended.retry_delay_ms,
             usage_ms=ended.usage_ms,
         )
-        held.answered = self._loop.create_future()
-        self._send(done)
-        following = await held.answered
-        held.answered = None
-        if following is None or held.abandoned:
-            return None
-        if self.draining:  # a retry is not begun in an executor that is about to leave
-            self._send(Release(self._next(), push.run_id, push.epoch, "drain"))
-            return None
-        return following
+
+    # ---- stopping
 
     def cancel(self, run_id: str, epoch: int, grace_ms: int) -> None:
+        """The run was cancelled: tell its code, and confirm when it has ended."""
         held = self.held.get(run_id)
-        if held is None or held.push.epoch != epoch:
+        if held is None or held.push.epoch != epoch or held.abandoned:
             return
         if held.runner is not None:
-            held.runner.cancel()
-            self._loop.call_later(grace_ms / 1_000, self._overdue, held)
-        elif held.work is not None and held.answered is None:
-            held.work.cancel()  # between attempts
+            return held.runner.stop("cancelled", grace_ms / 1_000)
+        if held.answered is not None:
+            if not held.answered.done() or (following := held.answered.result()) is None:
+                return None  # its end is on its way, and the server decides which came first
+            held.push = replace(held.push, attempt=following)
+        # not begun yet, or between two attempts: nothing runs that could confirm
+        self._give_up(held)
+        self._send(self._done(held.push, Ended("cancelled")))
+        return None
 
-    def _overdue(self, held: Held) -> None:
+    def _overdue(self, held: Held, runner: AttemptRunner) -> None:
         """The grace is over and the code did not stop: the run is given up here, its end is reported."""
-        if self.held.get(held.push.run_id) is not held or held.abandoned:
+        if held.runner is not runner or held.abandoned:
             return
-        log.warning("cancelled run did not stop in time", extra={"run_id": held.push.run_id, "task": held.push.task})
-        held.abandoned = True
-        self._send(Done(self._next(), held.push.run_id, held.push.epoch, held.push.attempt, "cancelled"))
-        if held.work is not None:
-            held.work.cancel()
+        log.warning("the code of a run did not stop in time", extra={"run_id": held.push.run_id, "task": held.push.task})
+        ended = runner.ended_by_force()
+        self._give_up(held)
+        self.lines.over(held.push.run_id, held.push.attempt)
+        self._send(self._done(held.push, ended))
 
     def abandon(self, runs: list[HeldRun]) -> None:
         """These are not ours any more: stop them, and say nothing of them."""
         for run in runs:
+            self._unanswered.drop(run.run_id, run.epoch)
             held = self.held.get(run.run_id)
-            if held is None or held.push.epoch != run.epoch:
-                continue
-            held.abandoned = True
-            for n in [n for n, m in self._unanswered.items() if m.run_id == run.run_id and m.epoch == run.epoch]:
-                del self._unanswered[n]
-            if held.work is not None:
-                held.work.cancel()
+            if held is not None and held.push.epoch == run.epoch:
+                self._give_up(held)
+
+    def abandon_all(self) -> None:
+        """The session is over: nothing that is here counts any more."""
+        self.abandon([HeldRun(run_id, epoch, attempt, self.name) for run_id, epoch, attempt in self._unanswered.runs()])
+        for held in list(self.held.values()):
+            self._give_up(held)
 
     def give_back(self) -> None:
         """The time to drain is over: runs still executing go back to their queues, uncounted."""
         for held in list(self.held.values()):
-            held.abandoned = True
+            if held.answered is not None:
+                continue  # its end is on its way
+            self._give_up(held)
             self._send(Release(self._next(), held.push.run_id, held.push.epoch, "drain"))
-            if held.work is not None:
-                held.work.cancel()
+
+    def _give_up(self, held: Held) -> None:
+        held.abandoned = True
+        runner = held.runner
+        if runner is not None:
+            runner.give_up()
+            if runner.thread is not None and not runner.thread.done():
+                self._stuck(runner.thread)
+        if held.work is not None:
+            held.work.cancel()
+        self._forget(held)  # here too: a task that never ran a step has no `finally`
+
+    def _stuck(self, thread: asyncio.Future[Any]) -> None:
+        """A thread cannot be ended. Its room is taken from what is offered; when none is left, the process is replaced."""
+        self.stuck.add(thread)
+
+        def ended(_: object) -> None:
+            self.stuck.discard(thread)
+            self._offer()
+
+        thread.add_done_callback(ended)
+        self._offer()
+        log.warning("a thread goes on after its run was given up", extra={"executor": self.name, "stuck_threads": len(self.stuck)})
+        if len(self.stuck) >= self.thread_slots and self.on_exhausted is not None:
+            self.on_exhausted()
 
     # ---- writing
 
@@ -267,63 +340,42 @@ class ExecutorCore:
         return self._n
 
     def _send(self, message: Done | Release) -> None:
-        self._unanswered[message.n] = message
+        self._unanswered.add(message)
         self.outbox.put(message)
 
     def _answer(self, n: int, following: int | None) -> None:
-        message = self._unanswered.pop(n, None)
-        if message is None:
+        answered = self._unanswered.pop(n)
+        if self._resends:
+            self._resends.pop(n, None)
+        if answered is None:
             return
-        held = self.held.get(message.run_id)
-        if held is not None and held.push.epoch == message.epoch and held.answered is not None and not held.answered.done():
+        held = self.held.get(answered[0])
+        if held is not None and held.push.epoch == answered[1] and held.answered is not None and not held.answered.done():
             held.answered.set_result(following)
 
     def _refused(self, refused: Refused) -> None:
         message = self._unanswered.get(refused.n)
         if message is None:
             return
-        if not refused.over and refused.code == "unavailable":
-            # the database is away: the same write again, a little later
-            self._loop.call_later(0.5, self.outbox.put, message)
-            return
+        if not refused.over and refused.code in ("unavailable", "internal"):
+            # the database is away, or the server failed: the same write again, a little later
+            tries = self._resends[refused.n] = self._resends.get(refused.n, 0) + (refused.code == "internal")
+            if tries < MAX_RESENDS:
+                self._loop.call_later(RESEND_SECONDS, self._resend, refused.n)
+                return
         log.warning("a write was refused", extra={"run_id": message.run_id, "code": refused.code, "reason": refused.message})
-        self._answer(refused.n, None)
+        if not refused.over and isinstance(message, Done) and message.output is not None:
+            # the run must end, and can: without what the server does not take
+            self._unanswered.pop(refused.n)
+            error = internal("TASK_OUTPUT_ERROR", f"the server refused the result: {refused.message}")
+            return self._send(replace(message, n=self._next(), outcome="failed", output=None, error=error))
+        return self._answer(refused.n, None)
 
-    # ---- logs
-
-    def _say(self, run_id: str, attempt: int, level: str, source: str, message: str, data: dict[str, object] | None) -> None:
-        """From any thread of the user's code."""
-        if len(self._lines) >= MAX_LOG_LINES:
-            self._dropped += 1
-            return
-        text = cut(message, MAX_LOG_CHARS).replace("\x00", "\\u0000").encode("utf-8", "replace").decode()
-        at = time.time_ns() // 1_000_000
-        self._lines.append(LogLine(run_id, attempt, at, level, source, text, _plain(data)))  # type: ignore[arg-type]
-        if self._flusher is None:
-            self._loop.call_soon_threadsafe(self._later)
-
-    def _later(self) -> None:
-        if self._flusher is None:
-            self._flusher = self._loop.call_later(LOG_FLUSH_SECONDS, self._flush_logs)
-
-    def _flush_logs(self) -> None:
-        if self._flusher is not None:
-            self._flusher.cancel()
-            self._flusher = None
-        if not self._lines or not self.outbox.is_connected:
-            return
-        lines, self._lines = self._lines, []
-        for start in range(0, len(lines), FRAME_LINES):
-            self.outbox.put(Log(lines[start : start + FRAME_LINES], self._dropped if start == 0 else 0))
-        self._dropped = 0
+    def _resend(self, n: int) -> None:
+        message = self._unanswered.get(n)
+        if message is not None:
+            self.outbox.put(message)
 
 
 class SessionEnded(Exception):
     """The worker's session is over; everything held under it belongs to others."""
-
-
-def _plain(data: dict[str, object] | None) -> dict[str, object] | None:
-    """Structured data of a log line, as far as it can travel."""
-    if data is None:
-        return None
-    return {str(k): v if isinstance(v, (str, int, float, bool, type(None))) else repr(v)[:1_000] for k, v in data.items()}

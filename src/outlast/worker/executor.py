@@ -15,14 +15,16 @@ import socket
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from outlast.worker import capture
 from outlast.worker.connection import ConnectionClosed, WebSocketConnection
-from outlast.worker.control import Assign, CancelRun, ControlLine, Idle, Over, Pulse, Ready, Stop
+from outlast.worker.control import Assign, CancelRun, ControlLine, Exhausted, Idle, Over, Pause, Pulse, Ready, Stop
 from outlast.worker.core import ExecutorCore, SessionEnded
 from outlast.worker.discover import Discovery, discover
 from outlast.worker.log import configure
+from outlast.worker.surviving import run_surviving
+from outlast.worker.watchdog import Watchdog
 
 SWITCH_INTERVAL = 0.0001  # at the default of 5 ms a busy event loop starves threads for seconds
 PULSE_SECONDS = 1.0
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--module", action="append")
     parser.add_argument("--async-slots", type=int, default=0)
     parser.add_argument("--thread-slots", type=int, default=0)
+    parser.add_argument("--spool", type=Path)
     parser.add_argument("--log-format")
     arguments = parser.parse_args()
     _die_with_parent()
@@ -51,35 +54,45 @@ def main() -> None:
     found = discover(arguments.project, arguments.module)
     gc.collect()
     gc.freeze()
-    capture.install()
-    asyncio.run(_main(arguments, found))
+    _, stderr = capture.install()
+    run_surviving(_main(arguments, found, stderr))
 
 
-async def _main(arguments: argparse.Namespace, found: Discovery) -> None:
+async def _main(arguments: argparse.Namespace, found: Discovery, stderr: TextIO) -> None:
     control = await ControlLine.open(socket.socket(fileno=arguments.fd))
+    executor = _Executor(control, arguments, found, stderr)
     control.send(Ready(found.manifest, found.failures))
-    executor = _Executor(control, arguments, found)
     await executor.run()
 
 
 class _Executor:
-    def __init__(self, control: ControlLine, arguments: argparse.Namespace, found: Discovery) -> None:
+    def __init__(self, control: ControlLine, arguments: argparse.Namespace, found: Discovery, stderr: TextIO) -> None:
         self.control = control
         self.core = ExecutorCore(
-            arguments.name, config=found.config, is_dev=False, async_slots=arguments.async_slots, thread_slots=arguments.thread_slots
+            arguments.name,
+            config=found.config,
+            is_dev=False,
+            async_slots=arguments.async_slots,
+            thread_slots=arguments.thread_slots,
+            spool=arguments.spool,
         )
+        self.core.on_exhausted = lambda: control.send(Exhausted())
+        self.stderr = stderr
+        self.serving: asyncio.Task[None] | None = None
         self.work: set[asyncio.Task[None]] = set()
+        self.working: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
+        Watchdog(self._running).start()
         self._spawn(self._pulse())
         while (line := await self.control.receive()) is not None:
             match line:
                 case Assign():
-                    os.environ.update(line.env_vars)
-                    self.core.set_dev(line.is_dev)
-                    self._spawn(self._work(line))
+                    self._assign(line)
                 case Stop():
                     self._spawn(self._stop(line.seconds))
+                case Pause():
+                    self.core.pause(line.on)
                 case CancelRun():
                     self.core.cancel(line.run_id, line.epoch, line.grace_ms)
                 case _:
@@ -87,23 +100,30 @@ class _Executor:
         # the supervisor is gone: nobody renews the lease any more, so nothing that runs here counts
         os._exit(0)
 
+    def _assign(self, assign: Assign) -> None:
+        os.environ.update(assign.env_vars)
+        self.core.set_dev(assign.is_dev)
+        self.core.lines.echo = self.stderr if assign.is_dev else None
+        if self.serving is not None:
+            self.serving.cancel()  # another session: an executor works for one
+        self.serving = self._spawn(self._work(assign))
+
     async def _work(self, assign: Assign) -> None:
         """Stay connected to the session until it is over."""
         delay = 0.05
         while True:
             try:
                 connection = await WebSocketConnection.open(assign.url, None)
-                delay = 0.05
                 await self.core.serve(connection, assign.session, assign.token)
             except SessionEnded as ended:
+                # the supervisor attaches first; until then the server sends us away
                 self.control.send(Over(str(ended), False))
             except ConnectionClosed as closed:
                 if closed.final:
                     self.control.send(Over(str(closed), True))
                     return
-            # the supervisor attaches first; until then the server sends us away
+            delay = 0.05 if self.core.has_joined else min(delay * 2, 1.0)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            delay = min(delay * 2, 1.0)
 
     async def _stop(self, seconds: float) -> None:
         self.core.drain()
@@ -119,21 +139,25 @@ class _Executor:
             began = loop.time()
             await asyncio.sleep(PULSE_SECONDS)
             lag = (loop.time() - began - PULSE_SECONDS) * 1_000
-            names = [f"{h.push.task} ({run_id})" for run_id, h in list(self.core.held.items())[:5]]
-            self.control.send(Pulse(lag, len(self.core.held), names))
+            self.control.send(Pulse(lag, len(self.core.held), self._running(None)))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _running(self, executing: asyncio.Task[Any] | None) -> list[str]:
+        """Runs held here, by task and id; only the one that executes at this moment, when that can be told."""
+        held = list(self.core.held.values())
+        now = [h for h in held if executing is not None and (h.work is executing or (h.runner is not None and h.runner.body is executing))]
+        return [f"{h.push.task} ({h.push.run_id})" for h in (now or held)[:5]]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self.work.add(task)
         task.add_done_callback(self.work.discard)
+        return task
 
 
 def _die_with_parent() -> None:
-    """A supervisor that is killed takes its executors with it."""
+    """A supervisor that is killed takes its executors with it; elsewhere than on Linux the end of the control line does."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() == 1:
-            os._exit(0)
 
 
 if __name__ == "__main__":

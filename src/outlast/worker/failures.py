@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from outlast.model.failure import Failure, internal, truncated
+from outlast.model.failure import Failure, truncated
 from outlast.model.limits import MAX_ERROR_STACK_CHARS
 
 MAX_CAUSES = 5
@@ -14,18 +14,20 @@ _INSIDE = ("outlast/worker/",)
 def describe(error: BaseException, code: str = "") -> Failure:
     """The failure of an exception; `code` marks errors of ours (TASK_INPUT_ERROR …)."""
     if code:
-        return truncated(internal(code, f"{_name(error)}: {_text(error)}"))
-    return truncated(Failure(name=_name(error), message=_text(error), stack=_stack(error)))
+        message = f"{_name(error)}: {text_of(error)}"
+        return truncated(Failure(type="INTERNAL_ERROR", code=code, name=code, message=message, stack=_stack(error)))
+    return truncated(Failure(name=_name(error), message=text_of(error), stack=_stack(error)))
 
 
 def _name(error: BaseException) -> str:
     return type(error).__qualname__[:256]
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """What an exception says, even when its `__str__` fails."""
     try:
         text = str(error)
-    except Exception:  # user code: anything may happen in __str__
+    except BaseException:  # user code: anything may happen in __str__
         return f"<{_name(error)} whose text cannot be made>"
     return text.encode("utf-8", "replace").decode()
 
@@ -40,8 +42,8 @@ def _stack(error: BaseException) -> str:
             if len(text) > MAX_ERROR_STACK_CHARS:
                 break
         return text.encode("utf-8", "replace").decode()
-    except Exception:  # as above
-        return f"{_name(error)}: {_text(error)}"
+    except BaseException:  # as above
+        return f"{_name(error)}: {text_of(error)}"
 
 
 def _without_ours(found: traceback.TracebackException, depth: int = 0) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from outlast.config import Config
 from outlast.model.limits import HEARTBEAT_MS
 from outlast.model.manifest import PROTOCOL, Manifest
-from outlast.model.messages import Beat, Bye, Hello, SessionLost, Welcome
+from outlast.model.messages import Beat, BeatOk, Bye, Hello, Rejected, SessionLost, Welcome
 from outlast.worker.connection import Connection, ConnectionClosed
 from outlast.worker.core import ExecutorCore, SessionEnded
 
 log = logging.getLogger("outlast.worker")
+
+CANCEL_GRACE_MS = 30_000
 
 
 class InlineWorker:
@@ -28,42 +30,76 @@ class InlineWorker:
         self._core = ExecutorCore("inline", config=config, is_dev=True, async_slots=async_slots, thread_slots=thread_slots)
         self.ready = asyncio.Event()
         self._supervisor: Connection | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._executor: Connection | None = None
+        self._helpers: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     async def run(self) -> None:
+        """Session after session: one is over when the engine's loop stood still for longer than the lease.
+
+        Raises:
+            ConnectionClosed: the server does not take this worker; the message says why.
+        """
+        while not self._stopping:
+            await self._session()
+            if not self._stopping:
+                log.error("the embedded worker's session is over: it begins another")
+                self._core.abandon_all()
+
+    async def _session(self) -> None:
         supervisor = self._supervisor = self._connect(True)
         await supervisor.send([Hello(PROTOCOL, "embedded", "embedded", self._manifest, True)])
         [welcome] = await supervisor.receive()
+        if isinstance(welcome, Rejected):
+            raise ConnectionClosed(welcome.message, final=True)
         assert isinstance(welcome, Welcome), welcome
-        self._tasks = [asyncio.create_task(self._beat(supervisor)), asyncio.create_task(self._listen(supervisor))]
-        connection = self._connect(False)
+        executor = self._executor = self._connect(False)
+        loop = asyncio.get_running_loop()
+        self._helpers = [loop.create_task(self._beat(supervisor)), loop.create_task(self._listen(supervisor, executor))]
         self.ready.set()
-        with contextlib.suppress(ConnectionClosed, SessionEnded):
-            await self._core.serve(connection, welcome.session, welcome.token)
+        try:
+            with contextlib.suppress(ConnectionClosed, SessionEnded):
+                await self._core.serve(executor, welcome.session, welcome.token)
+        finally:
+            for helper in self._helpers:
+                helper.cancel()
+            if not self._stopping:
+                await supervisor.close()
 
     async def stop(self, seconds: float) -> None:
         """Let runs end for so long, give back the rest, say goodbye."""
+        self._stopping = True
         self._core.drain()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._core.idle.wait(), seconds)
         self._core.give_back()
         await self._core.answered()
+        for helper in self._helpers:
+            helper.cancel()
         if self._supervisor is not None:
-            await self._supervisor.send([Bye()])
+            with contextlib.suppress(ConnectionClosed):
+                await self._supervisor.send([Bye()])
             await self._supervisor.close()
-        for task in self._tasks:
-            task.cancel()
+        if self._executor is not None:
+            await self._executor.close()
 
     async def _beat(self, connection: Connection) -> None:
         n = 0
-        while True:
-            await asyncio.sleep(HEARTBEAT_MS / 1_000)
-            n += 1
-            await connection.send([Beat(n)])
-
-    async def _listen(self, connection: Connection) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
-                for message in await connection.receive():
-                    if isinstance(message, SessionLost):
-                        log.error("the embedded worker's session is over", extra={"reason": message.reason})
+                await asyncio.sleep(HEARTBEAT_MS / 1_000)
+                n += 1
+                await connection.send([Beat(n)])
+
+    async def _listen(self, supervisor: Connection, executor: Connection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                for message in await supervisor.receive():
+                    match message:
+                        case SessionLost():
+                            return await executor.close()
+                        case BeatOk():
+                            for run in message.cancel:
+                                self._core.cancel(run.run_id, run.epoch, CANCEL_GRACE_MS)
+                        case _:
+                            pass

@@ -32,9 +32,18 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
-        words = " ".join(f"{name}={value}" for name, value in _fields(record).items() if name != "error")
-        error = _fields(record).get("error")
+        fields = _fields(record)
+        error = fields.pop("error", None) if record.exc_info else None
+        words = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
         return f"{at} {record.levelname.lower():7} {record.getMessage()} {words}".rstrip() + (f"\n{error}" if error else "")
+
+
+def _word(value: Any) -> str:
+    """A value as one word; quoted when it holds a space, a quote or a line end. Stacks stay readable."""
+    text = str(value)
+    if "\n" in text:
+        return "\n" + text.rstrip()
+    return json.dumps(text, ensure_ascii=False) if any(char in text for char in ' "=') or not text else text
 
 
 class JsonFormatter(logging.Formatter):

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from outlast.worker.control import ControlLine, Idle, Line, Over, Pulse, Ready, Stop
+from outlast.worker.control import Assign, ControlLine, Exhausted, Idle, Line, Over, Pulse, Ready, Stop
 
 log = logging.getLogger("outlast.worker")
 
@@ -23,7 +24,16 @@ KILL_GRACE_SECONDS = 5.0
 
 class ExecutorProcess:
     def __init__(
-        self, name: str, project: Path, *, modules: list[str] | None, async_slots: int, thread_slots: int, log_format: str | None = None
+        self,
+        name: str,
+        project: Path,
+        *,
+        modules: list[str] | None,
+        async_slots: int,
+        thread_slots: int,
+        log_format: str | None = None,
+        spool: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.async_slots = async_slots
@@ -31,6 +41,11 @@ class ExecutorProcess:
         self.lag_ms = 0.0
         self.running: list[str] = []
         self.drained = False
+        self.session: str | None = None  # the one it was given last
+        self.on_exhausted: Callable[[], None] | None = None
+        self.on_refused: Callable[[str], None] | None = None
+        self._spool = spool
+        self._env = dict(env or {})
         self._project = project
         self._modules = modules
         self._log_format = log_format
@@ -48,15 +63,36 @@ class ExecutorProcess:
         command += ["--async-slots", str(self.async_slots), "--thread-slots", str(self.thread_slots)]
         for module in self._modules or []:
             command += ["--module", module]
+        if self._spool is not None:
+            command += ["--spool", str(self._spool)]
         if self._log_format:
             command += ["--log-format", self._log_format]
         self._process = await asyncio.create_subprocess_exec(
-            *command, pass_fds=[theirs.fileno()], cwd=self._project, stdin=asyncio.subprocess.DEVNULL
+            *command,
+            pass_fds=[theirs.fileno()],
+            cwd=self._project,
+            stdin=asyncio.subprocess.DEVNULL,
+            env={**os.environ, **self._env},
+            start_new_session=True,  # a task that signals its process group must not reach the supervisor
         )
         theirs.close()
         self._control = await ControlLine.open(ours)
         self._spawn(self._listen(self._control))
         return await self._ready
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long its event loop has given no sign of life."""
+        return asyncio.get_running_loop().time() - self._last_pulse if self._last_pulse else 0.0
+
+    def assign(self, assign: Assign) -> None:
+        """Give it a session to work for."""
+        self.session = assign.session
+        self.send(assign)
 
     def send(self, line: Line) -> None:
         if self._control is not None:
@@ -64,7 +100,10 @@ class ExecutorProcess:
 
     async def ended(self) -> int | None:
         assert self._process is not None
-        return await self._process.wait()
+        status = await self._process.wait()
+        if self._spool is not None:  # its results were of runs that are lost with it
+            shutil.rmtree(self._spool, ignore_errors=True)
+        return status
 
     async def drain(self, seconds: float) -> None:
         """Let its runs end, give back the rest after `seconds`, then end it."""
@@ -72,6 +111,10 @@ class ExecutorProcess:
         self.send(Stop(seconds))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds + KILL_GRACE_SECONDS)
+        await self.end()
+
+    async def end(self) -> None:
+        """Kill it, and wait until it is gone."""
         self.kill()
         if self._process is not None:
             await self._process.wait()
@@ -95,8 +138,18 @@ class ExecutorProcess:
                         self._last_pulse = asyncio.get_running_loop().time()
                     case Idle():
                         self._idle.set()
+                    case Exhausted():
+                        if self.on_exhausted is not None:
+                            self.on_exhausted()
                     case Over():
-                        log.info("executor was sent away", extra={"executor": self.name, "reason": line.reason})
+                        # usual while the supervisor is not back yet: the executor tries again
+                        log.log(
+                            logging.WARNING if line.final else logging.DEBUG,
+                            "executor was sent away",
+                            extra={"executor": self.name, "reason": line.reason},
+                        )
+                        if line.final and self.on_refused is not None:
+                            self.on_refused(line.reason)
                     case _:
                         pass
         finally:

@@ -1,4 +1,4 @@
-"""The supervisor: owns the session and its lease, starts executors and sees them die. User code never runs in this process."""
+"""The supervisor: owns the session and its lease, and joins executors to it. User code never runs in this process."""
 
 from __future__ import annotations
 
@@ -7,49 +7,43 @@ import contextlib
 import logging
 import os
 import random
-import socket
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import deque
+from collections.abc import Coroutine
 from typing import Any
 
 from outlast.model.limits import HEARTBEAT_MS
-from outlast.model.manifest import PROTOCOL, Manifest
-from outlast.model.messages import Attach, Attached, Beat, BeatOk, Bye, Drain, Hello, Lost, Rejected, SessionLost, ToWorker, Welcome
+from outlast.model.manifest import PROTOCOL, Manifest, digest
+from outlast.model.messages import (
+    Attach,
+    Attached,
+    Beat,
+    BeatOk,
+    Bye,
+    Drain,
+    FromWorker,
+    Hello,
+    Lost,
+    Rejected,
+    SessionLost,
+    ToWorker,
+    Welcome,
+)
 from outlast.worker.connection import Connection, ConnectionClosed, Outbox, WebSocketConnection
-from outlast.worker.control import Assign, CancelRun, Ready
-from outlast.worker.discover import ImportFailure
+from outlast.worker.control import Assign, CancelRun, Pause
+from outlast.worker.crew import Crew, Loaded, WorkerRefused
+from outlast.worker.lease import Lease, boottime
+from outlast.worker.options import OnDiscovery, WorkerOptions
 from outlast.worker.process import ExecutorProcess
+
+__all__ = ["Supervisor", "WorkerOptions", "WorkerRefused"]
 
 log = logging.getLogger("outlast.worker")
 
-DRAIN_SECONDS = 60.0
-SAFETY_MS = 5_000  # the worker stops trusting its lease this long before it ends
 MAX_RECONNECT_SECONDS = 30.0
-RESTART_SECONDS = 0.2  # before an executor that died is started again; doubled while it keeps dying at start
-OnDiscovery = Callable[[Manifest, list[ImportFailure]], None]
-
-
-class WorkerRefused(Exception):
-    """The server does not take this worker; the message says why."""
-
-
-@dataclass(kw_only=True)
-class WorkerOptions:
-    """What a worker may be told. Slots are per executor."""
-
-    url: str
-    key: str
-    project: Path
-    modules: list[str] | None = None
-    executors: int = field(default_factory=lambda: os.cpu_count() or 1)
-    async_slots: int = 250
-    thread_slots: int = 16
-    drain_seconds: float = DRAIN_SECONDS
-    name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
-    log_format: str | None = None
-    promote: bool = True
+MAX_UNANSWERED_BEATS = 2  # then the connection is taken for dead, while there is time for another before the lease ends
+MAX_LOSSES_KEPT = 100
+CANCEL_GRACE_MS = 30_000
 
 
 class Supervisor:
@@ -60,15 +54,21 @@ class Supervisor:
         self.on_discovery = on_discovery
         self.connected = asyncio.Event()
         self._outbox = Outbox()
-        self._executors: list[ExecutorProcess] = []
-        self._old: set[ExecutorProcess] = set()
+        self._crew = Crew(options, on_lost=self._lost, on_refused=self._refused)
         self._manifest: Manifest | None = None
-        self._assign: Assign | None = None
         self._session: str | None = None
-        self._lease_until = 0.0  # by the clock that also runs while the machine sleeps
+        self._older: list[str] = []  # sessions of earlier code, whose runs have not all ended
+        self._asked: deque[str] = deque()  # sessions we asked to take up again, in the order of the answers
+        self._asked_at = 0.0
+        self._hello_due = True
+        self._hellos = 0  # not yet answered on this connection
+        self._beats_sent: dict[int, float] = {}
+        self._losses: list[tuple[str | None, Lost]] = []  # told again after a reconnect: nobody answers them
+        self._lease = Lease()
+        self._paused = False
         self._stopping = False
-        self._numbers = 0
         self._beats = 0
+        self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -80,7 +80,16 @@ class Supervisor:
         Raises:
             WorkerRefused: a wrong key, another protocol, or code that cannot be loaded at all.
         """
-        await self._load()
+        try:
+            loaded = await self._crew.load()
+        except WorkerRefused:
+            if self._stopping:
+                return  # it was told to stop while it loaded the code
+            raise
+        if self._stopping:
+            await asyncio.gather(*[executor.end() for executor in loaded.executors])
+            return
+        self._take(loaded)
         self._spawn(self._stay_connected())
         self._spawn(self._watch_lease())
         await self._fatal
@@ -91,8 +100,7 @@ class Supervisor:
             return
         self._stopping = True
         self._outbox.put(Drain())
-        seconds = 0.0 if now else self.options.drain_seconds
-        await asyncio.gather(*[executor.drain(seconds) for executor in (*self._executors, *self._old)])
+        await self._crew.stop(0.0 if now else self.options.drain_seconds)
         self._outbox.put(Bye())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._outbox.flushed(), 2.0)
@@ -103,110 +111,70 @@ class Supervisor:
 
     def kill(self) -> None:
         """End every executor at once."""
-        for executor in (*self._executors, *self._old):
-            executor.kill()
+        self._crew.kill()
 
     async def reload(self) -> None:
         """Replace the executors by new ones with today's code; the old ones finish what they have."""
-        old, self._executors = self._executors, []
-        try:
-            await self._load()
-        except WorkerRefused as refused:
-            log.error("the code cannot be loaded: the old code stays", extra={"reason": str(refused)})
-            self._executors = old
-            return
-        self._old.update(old)
-        for executor in old:
-            self._spawn(self._retire(executor))
-        if self._manifest is not None and self._outbox.is_connected:
-            self._outbox.put(self._hello())
+        async with self._reloading:
+            if self._stopping:
+                return
+            try:
+                loaded = await self._crew.load()
+            except WorkerRefused as refused:
+                log.error("the code cannot be loaded: the old code stays", extra={"reason": str(refused)})
+                return
+            if self._session is not None:
+                self._older.append(self._session)
+            self._crew.retire()
+            self._take(loaded)
+            self._say_hello()
 
-    async def _retire(self, executor: ExecutorProcess) -> None:
-        await executor.drain(self.options.drain_seconds)
-        self._old.discard(executor)
-
-    # ---- executors
-
-    async def _load(self) -> None:
-        """Start the executors; the first tells what the code holds, so that only the kinds it needs are started."""
-        first = self._executor(async_slots=self.options.async_slots, thread_slots=self.options.thread_slots)
-        ready = await first.start()
-        if ready is None:
-            raise WorkerRefused("the executor ended while it loaded the code: its own output says why")
-        self._manifest = ready.manifest
+    def _take(self, loaded: Loaded) -> None:
+        """Use what was started; it gets a session when the server has given one for this code."""
+        self._manifest = loaded.manifest
+        self._crew.assignment = None
+        self._crew.adopt(loaded.executors)
         if self.on_discovery is not None:
-            self.on_discovery(ready.manifest, ready.failures)
-        kinds = {task.kind for task in ready.manifest.tasks}
-        if kinds == {"async", "thread"}:
-            # a thread that computes without releasing the interpreter would hold up every coroutine beside it
-            first.kill()
-            wanted = ["async"] * self.options.executors + ["thread"] * self.options.executors
-            started = [self._of_kind(kind) for kind in wanted]
-        else:
-            started = [self._of_kind(next(iter(kinds), "async")) for _ in range(self.options.executors - 1)]
-            self._adopt(first)
-        results = await asyncio.gather(*[executor.start() for executor in started])
-        for executor, result in zip(started, results, strict=True):
-            if result is not None:
-                self._adopt(executor)
+            self.on_discovery(loaded.manifest, loaded.failures)
 
-    def _of_kind(self, kind: str) -> ExecutorProcess:
-        if kind == "async":
-            return self._executor(async_slots=self.options.async_slots, thread_slots=0)
-        return self._executor(async_slots=0, thread_slots=self.options.thread_slots)
+    def _lost(self, executor: ExecutorProcess, status: int | None) -> None:
+        lost = Lost(executor.name, status)
+        self._losses = [*self._losses[-MAX_LOSSES_KEPT:], (executor.session, lost)]
+        self._outbox.put(lost)
 
-    def _executor(self, *, async_slots: int, thread_slots: int) -> ExecutorProcess:
-        self._numbers += 1
-        o = self.options
-        return ExecutorProcess(
-            f"x{self._numbers}", o.project, modules=o.modules, async_slots=async_slots, thread_slots=thread_slots, log_format=o.log_format
-        )
-
-    def _adopt(self, executor: ExecutorProcess) -> None:
-        self._executors.append(executor)
-        self._spawn(self._watch(executor))
-        if self._assign is not None:
-            executor.send(self._assign)
-
-    async def _watch(self, executor: ExecutorProcess, delay: float = RESTART_SECONDS) -> None:
-        """See it die, say so at once, and start another."""
-        status = await executor.ended()
-        self._outbox.put(Lost(executor.name, status))
-        if self._stopping or executor.drained or executor not in self._executors:
-            self._old.discard(executor)
-            return
-        log.warning("executor died", extra={"executor": executor.name, "exit": status, "running": executor.running})
-        self._executors.remove(executor)
-        while not self._stopping:
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            following = self._executor(async_slots=executor.async_slots, thread_slots=executor.thread_slots)
-            if isinstance(await following.start(), Ready):
-                return self._adopt(following)
-            delay = min(delay * 2, 10.0)
-        return None
+    def _refused(self, executor: ExecutorProcess, reason: str) -> None:
+        """The server does not take an executor of ours: its token is of no session, so the session is not what we think."""
+        if executor.session == self._session:
+            log.error("an executor was refused: everything starts anew", extra={"executor": executor.name, "reason": reason})
+            self._begin_anew()
+            self._say_hello()
 
     # ---- the server
 
     async def _stay_connected(self) -> None:
-        delay = 0.1
+        delay = 1.0  # the first pause is anywhere up to this: workers must not all come back in one moment
         while True:
+            connected = False
             try:
                 connection = await WebSocketConnection.open(self.options.url, self.options.key)
-                delay = 0.1
+                connected = True
                 await self._serve(connection)
             except ConnectionClosed as closed:
                 if closed.final:
                     return self._fail(str(closed))
                 log.info("no connection to the server: trying again", extra={"reason": str(closed)})
             self.connected.clear()
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            if connected:
+                delay = 1.0
+            await asyncio.sleep(delay * random.random())
             delay = min(delay * 2, MAX_RECONNECT_SECONDS)
 
     async def _serve(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
-        helpers = [loop.create_task(self._outbox.run(connection)), loop.create_task(self._beat())]
+        self._outbox.open(connection)
+        helpers = [loop.create_task(self._outbox.run(connection)), loop.create_task(self._beat(connection))]
         try:
-            await connection.send([self._hello() if self._session is None else Attach(self._session)])
+            await connection.send(self._greeting())
             while True:
                 for message in await connection.receive():
                     self._handle(message)
@@ -216,8 +184,31 @@ class Supervisor:
             self._outbox.stop(connection)
             await connection.close()
 
+    def _greeting(self) -> list[FromWorker]:
+        """Take up the sessions there are, the newest last, or begin one."""
+        self._beats_sent.clear()
+        self._asked.clear()
+        self._hellos = 0
+        self._asked_at = boottime()
+        self._older = [session for session in self._older if session in self._crew.sessions_of_old()]
+        self._asked.extend(self._older)
+        if self._session is not None and self._session not in self._older:
+            self._asked.append(self._session)
+        greeting: list[FromWorker] = [Attach(session) for session in self._asked]
+        if self._hello_due or self._session is None:
+            greeting.append(self._hello())
+            self._hello_due = True  # until its `welcome` is here
+        return greeting
+
+    def _say_hello(self) -> None:
+        self._hello_due = True
+        if self._outbox.is_connected:
+            self._asked_at = boottime()
+            self._outbox.put(self._hello())
+
     def _hello(self) -> Hello:
         assert self._manifest is not None
+        self._hellos += 1
         return Hello(PROTOCOL, self.options.name, f"{os.getpid()}-{time.monotonic_ns()}", self._manifest, self.options.promote)
 
     def _handle(self, message: ToWorker) -> None:
@@ -225,58 +216,123 @@ class Supervisor:
             case Welcome():
                 self._welcome(message)
             case Attached():
-                self._renew(message.lease_ms)
-                self.connected.set()
+                self._attached(message)
             case BeatOk():
-                self._renew(message.lease_ms)
-                for run in message.cancel:
-                    for executor in self._executors:
-                        if executor.name == run.executor:
-                            executor.send(CancelRun(run.run_id, run.epoch, 30_000))
+                self._beat_ok(message)
             case SessionLost():
-                log.warning("the session is over: everything starts anew", extra={"reason": message.reason})
-                self._begin_anew()
-                raise ConnectionClosed("session lost")
+                self._session_lost(message)
             case Rejected():
                 raise ConnectionClosed(message.message, final=True)
             case _:
                 log.warning("unexpected message", extra={"kind": type(message).__name__})
 
     def _welcome(self, welcome: Welcome) -> None:
+        self._hellos -= 1
+        if self._hellos > 0:
+            return  # the code was replaced while this one was on its way
         self._session = welcome.session
-        self._renew(welcome.lease_ms)
-        self._assign = Assign(self.options.url, welcome.session, welcome.token, welcome.env == "dev", welcome.env_vars)
-        for executor in self._executors:
-            executor.send(self._assign)
-        self.connected.set()
+        self._hello_due = False
+        self._renew(welcome.lease_ms, self._asked_at)
+        assign = Assign(self.options.url, welcome.session, welcome.token, welcome.env == "dev", welcome.env_vars)
         log.info("connected", extra={"session": welcome.session, "version": welcome.version, "env": welcome.env})
+        if welcome.env_vars != self._crew.env_vars:
+            self._spawn(self._with_environment(assign))
+        else:
+            self._crew.assign(assign)
+        self.connected.set()
 
-    async def _beat(self) -> None:
+    async def _with_environment(self, assign: Assign) -> None:
+        """Code may read its environment while it is imported: what the server sets must be there before."""
+        async with self._reloading:
+            assert self._manifest is not None
+            known = digest(self._manifest)
+            self._crew.env_vars = dict(assign.env_vars)
+            loaded = await self._crew.load()
+            self._crew.dismiss()
+            self._take(loaded)
+            if digest(loaded.manifest) != known:  # tasks that could not be imported without it
+                self._say_hello()
+            elif self._session == assign.session:
+                self._crew.assign(assign)
+
+    def _attached(self, attached: Attached) -> None:
+        session = self._asked.popleft() if self._asked else self._session
+        if session != self._session:
+            return
+        self._renew(attached.lease_ms, self._asked_at)
+        log.info("connected again", extra={"session": session})
+        for of, lost in self._losses:
+            if of == session:
+                self._outbox.put(lost)
+        self.connected.set()
+
+    def _session_lost(self, message: SessionLost) -> None:
+        if self._asked and self._asked[0] != self._session:
+            session = self._asked.popleft()
+            log.warning("the session of earlier code is over", extra={"session": session, "reason": message.reason})
+            return self._crew.kill_session(session)
+        log.warning("the session is over: everything starts anew", extra={"reason": message.reason})
+        self._begin_anew()
+        raise ConnectionClosed("session lost")
+
+    async def _beat(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_MS / 1_000)
+            if len(self._beats_sent) >= MAX_UNANSWERED_BEATS:
+                log.warning("the server does not answer: connecting again")
+                return await connection.close()
             self._beats += 1
-            lags = {executor.name: executor.lag_ms for executor in self._executors}
-            self._outbox.put(Beat(self._beats, 0, lags, {}))
+            self._beats_sent[self._beats] = boottime()
+            self._outbox.put(Beat(self._beats, _free_memory(), {x.name: x.lag_ms for x in self._crew.all()}, {}))
 
-    def _renew(self, lease_ms: int) -> None:
-        self._lease_until = _boottime() + (lease_ms - SAFETY_MS) / 1_000
+    def _beat_ok(self, answer: BeatOk) -> None:
+        asked_at = self._beats_sent.get(answer.n)
+        if asked_at is not None:
+            self._renew(answer.lease_ms, asked_at)
+            self._beats_sent = {n: at for n, at in self._beats_sent.items() if n > answer.n}
+        by_name = {x.name: x for x in self._crew.all()}
+        for run in answer.cancel:
+            executor = by_name.get(run.executor)
+            if executor is None:
+                continue
+            executor.send(CancelRun(run.run_id, run.epoch, CANCEL_GRACE_MS))
+            if executor.silent_seconds * 1_000 > CANCEL_GRACE_MS:
+                # its loop stands still, it will never hear of it: ending the process is all that is left
+                log.error("a cancelled run blocks its executor: ending it", extra={"executor": executor.name, "run_id": run.run_id})
+                executor.kill()
+
+    # ---- the lease
+
+    def _renew(self, lease_ms: int, asked_at: float) -> None:
+        self._lease.renew(lease_ms, asked_at=asked_at)
 
     async def _watch_lease(self) -> None:
         """A lease that could not be renewed may be given to others: what runs here must not go on."""
         while True:
             await asyncio.sleep(0.5)
-            if self._session is not None and _boottime() > self._lease_until:
+            state = self._lease.state(boottime())
+            if state == "over":
                 log.error("the lease is over and the server is away: runs here are given up")
                 self._begin_anew()
+            elif (in_doubt := state == "in_doubt") != self._paused:
+                self._paused = in_doubt
+                for executor in self._crew.all():
+                    executor.send(Pause(in_doubt))
 
     def _begin_anew(self) -> None:
         self._session = None
-        self._assign = None
+        self._older.clear()
+        self._losses.clear()
+        self._lease.drop()
+        self._paused = False
+        self._crew.assignment = None
         self.kill()  # their watchers start new ones
 
     # ---- odds and ends
 
     def _fail(self, reason: str) -> None:
+        self._stopping = True
+        self._crew.is_stopping = True
         self.kill()
         if not self._fatal.done():
             self._fatal.set_exception(WorkerRefused(reason))
@@ -289,11 +345,15 @@ class Supervisor:
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the supervisor failed", exc_info=error)
-            self._fail(f"the supervisor failed: {error}")
+            if not isinstance(error, WorkerRefused):
+                log.error("the supervisor failed", exc_info=error)
+            self._fail(str(error) if isinstance(error, WorkerRefused) else f"the supervisor failed: {error}")
 
 
-def _boottime() -> float:
-    """A clock that nobody sets and that runs while the machine sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.clock_gettime(clock) if clock is not None else time.monotonic()
+def _free_memory() -> int:
+    """Bytes that programs can still have; 0 where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1_024
+    return 0

@@ -1,0 +1,212 @@
+"""The executors of a worker: started by the kinds of tasks there are, seen when they die, replaced, retired at a reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from outlast.model.manifest import Manifest
+from outlast.worker.control import Assign, Ready
+from outlast.worker.discover import ImportFailure
+from outlast.worker.options import WorkerOptions
+from outlast.worker.process import ExecutorProcess
+
+log = logging.getLogger("outlast.worker")
+
+RESTART_SECONDS = 0.2  # before an executor that died is started again; doubled while it keeps dying at start
+MAX_RESTART_SECONDS = 10.0
+SLOW_IMPORT_SECONDS = 15.0
+
+
+class WorkerRefused(Exception):
+    """This worker cannot work: the server does not take it, or its code cannot be loaded; the message says why."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """New executors with the code loaded, and what is in it."""
+
+    manifest: Manifest
+    failures: list[ImportFailure]
+    executors: list[ExecutorProcess]
+
+
+class Crew:
+    def __init__(
+        self,
+        options: WorkerOptions,
+        *,
+        on_lost: Callable[[ExecutorProcess, int | None], None],
+        on_refused: Callable[[ExecutorProcess, str], None],
+    ) -> None:
+        self.assignment: Assign | None = None  # the session that new executors join
+        self.env_vars: dict[str, str] = {}
+        self.is_stopping = False
+        self._options = options
+        self._on_lost = on_lost
+        self._on_refused = on_refused
+        self._current: list[ExecutorProcess] = []
+        self._old: set[ExecutorProcess] = set()
+        self._starting: set[ExecutorProcess] = set()
+        self._numbers = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def all(self) -> list[ExecutorProcess]:
+        return [*self._current, *self._old]
+
+    def sessions_of_old(self) -> set[str]:
+        """Sessions that executors of earlier code still work for."""
+        return {x.session for x in self._old if x.session is not None}
+
+    # ---- starting
+
+    async def load(self) -> Loaded:
+        """Start executors with today's code; the first tells what it holds, so that only the kinds it needs are started.
+
+        Raises:
+            WorkerRefused: the first one ended while it loaded the code.
+        """
+        o = self._options
+        first = self._new(async_slots=o.async_slots, thread_slots=o.thread_slots)
+        ready = await self._start(first)
+        if ready is None:
+            raise WorkerRefused("the executor ended while it loaded the code: its own output says why")
+        kinds = {task.kind for task in ready.manifest.tasks}
+        if kinds == {"async", "thread"}:
+            # a thread that computes without releasing the interpreter would hold up every coroutine beside it
+            await first.end()
+            more = [self._of_kind(kind) for kind in ("async", "thread") for _ in range(o.executors)]
+            executors: list[ExecutorProcess] = []
+        else:
+            more = [self._of_kind(next(iter(kinds), "async")) for _ in range(o.executors - 1)]
+            executors = [first]
+        for executor, started in zip(more, await asyncio.gather(*map(self._start, more)), strict=True):
+            if started is not None:
+                executors.append(executor)
+            else:
+                self._spawn(self._replace(executor, RESTART_SECONDS))
+        return Loaded(ready.manifest, ready.failures, executors)
+
+    def adopt(self, executors: Iterable[ExecutorProcess]) -> None:
+        """Use them: from now on their death is seen and made good."""
+        for executor in executors:
+            self._current.append(executor)
+            executor.on_refused = lambda reason, executor=executor: self._on_refused(executor, reason)
+            executor.on_exhausted = lambda executor=executor: self._spawn(self._renew(executor))
+            self._spawn(self._watch(executor))
+            if self.assignment is not None:
+                executor.assign(self.assignment)
+
+    def assign(self, assignment: Assign) -> None:
+        """The session that the executors of today's code work for, those to come included."""
+        self.assignment = assignment
+        for executor in self._current:
+            executor.assign(assignment)
+
+    def _of_kind(self, kind: str) -> ExecutorProcess:
+        if kind == "async":
+            return self._new(async_slots=self._options.async_slots, thread_slots=0)
+        return self._new(async_slots=0, thread_slots=self._options.thread_slots)
+
+    def _new(self, *, async_slots: int, thread_slots: int) -> ExecutorProcess:
+        self._numbers += 1
+        o, name = self._options, f"x{self._numbers}"
+        return ExecutorProcess(
+            name,
+            o.project,
+            modules=o.modules,
+            async_slots=async_slots,
+            thread_slots=thread_slots,
+            log_format=o.log_format,
+            spool=o.data.resolve() / "spool" / f"{os.getpid()}-{name}" if o.data is not None else None,
+            env=self.env_vars,
+        )
+
+    async def _start(self, executor: ExecutorProcess) -> Ready | None:
+        def tell() -> None:
+            log.warning("the code takes long to import", extra={"executor": executor.name, "seconds": SLOW_IMPORT_SECONDS})
+
+        timer = asyncio.get_running_loop().call_later(SLOW_IMPORT_SECONDS, tell)
+        self._starting.add(executor)
+        try:
+            return await executor.start()
+        finally:
+            self._starting.discard(executor)
+            timer.cancel()
+
+    # ---- dying
+
+    async def _watch(self, executor: ExecutorProcess) -> None:
+        """See it die, say so at once, and start another."""
+        status = await executor.ended()
+        self._on_lost(executor, status)
+        self._old.discard(executor)
+        if executor not in self._current:
+            return
+        self._current.remove(executor)
+        if self.is_stopping or executor.drained:
+            return
+        log.warning("executor died", extra={"executor": executor.name, "exit": status, "running": executor.running})
+        await self._replace(executor, RESTART_SECONDS)
+
+    async def _replace(self, executor: ExecutorProcess, delay: float) -> None:
+        while not self.is_stopping:
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            following = self._new(async_slots=executor.async_slots, thread_slots=executor.thread_slots)
+            if await self._start(following) is not None:
+                if self.is_stopping:
+                    return await following.end()
+                return self.adopt([following])
+            delay = min(delay * 2, MAX_RESTART_SECONDS)
+        return None
+
+    async def _renew(self, executor: ExecutorProcess) -> None:
+        """All its threads are stuck in runs that were given up: another one takes its place."""
+        if executor not in self._current or self.is_stopping:
+            return
+        log.warning("every thread is stuck: replacing the executor", extra={"executor": executor.name})
+        self._current.remove(executor)
+        self._old.add(executor)
+        self._spawn(executor.drain(self._options.drain_seconds))
+        await self._replace(executor, 0.0)
+
+    # ---- leaving
+
+    def retire(self) -> None:
+        """Those of now finish what they have, for as long as the drain time."""
+        for executor in self._current:
+            self._spawn(executor.drain(self._options.drain_seconds))
+        self._old.update(self._current)
+        self._current.clear()
+
+    def dismiss(self) -> None:
+        """End those of now, which have nothing."""
+        leaving, self._current = self._current, []
+        self.kill(leaving)
+
+    def kill(self, executors: Iterable[ExecutorProcess] | None = None) -> None:
+        for executor in self.all() if executors is None else executors:
+            executor.kill()
+
+    def kill_session(self, session: str) -> None:
+        self.kill([x for x in self._old if x.session == session])
+
+    async def stop(self, seconds: float) -> None:
+        self.is_stopping = True
+        starting = [executor.end() for executor in self._starting]
+        await asyncio.gather(*starting, *[executor.drain(seconds) for executor in self.all()])
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._settled)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("an executor could not be looked after", exc_info=error)

@@ -1,0 +1,104 @@
+"""Real servers and workers as child processes. Only what was started here is ever signalled."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from outlast.client.address import Address
+from outlast.client.connection import Connection
+from tests.databases import Address as DatabaseAddress
+
+PROJECT = Path(__file__).parent / "project"
+OUTLAST = str(Path(sys.executable).parent / "outlast")
+
+
+class Cluster:
+    """Servers and workers on one database."""
+
+    def __init__(self, folder: Path, database: DatabaseAddress) -> None:
+        self.folder = folder
+        self.database = database
+        self.ledger = folder / "ledger"
+        self.ledger.touch()
+        self.processes: list[subprocess.Popen[str]] = []
+        self.key = ""
+
+    def server(self, port: int = 0) -> tuple[subprocess.Popen[str], int]:
+        command = [OUTLAST, "server", "--port", str(port), "--data", str(self.folder / "data"), "--database", self.database.url]
+        command += ["--schema", self.database.schema]
+        process = self._start(command, "server.log", stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], 30)
+        line = process.stdout.readline() if readable else ""
+        found = re.search(r":(\d+)$", line.strip())
+        assert found, (self.folder / "server.log").read_text()[-3000:]
+        if not self.key:
+            environment = {**os.environ, "OUTLAST_SCHEMA": self.database.schema}
+            made = subprocess.run(
+                [OUTLAST, "keys", "create", "--env", "prod", "--data", str(self.folder / "data"), "--database", self.database.url],
+                check=True, capture_output=True, text=True, env=environment,
+            )  # fmt: skip
+            self.key = made.stdout.strip()
+        return process, int(found.group(1))
+
+    def worker(self, port: int, *arguments: str) -> subprocess.Popen[str]:
+        command = [OUTLAST, "worker", str(PROJECT), "--api-url", f"http://127.0.0.1:{port}", "--log-format", "json", *arguments]
+        return self._start(command, "worker.log", stdout=subprocess.DEVNULL)
+
+    def client(self, port: int) -> Connection:
+        return Connection(Address(f"http://127.0.0.1:{port}", self.key))
+
+    def lines(self, event: str) -> list[list[str]]:
+        return [line.split() for line in self.ledger.read_text().splitlines() if line.startswith(event + " ")]
+
+    def executors(self, worker: subprocess.Popen[str]) -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self._close(process)
+
+    def stop(self) -> None:
+        for process in self.processes[::-1]:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            self._close(process)
+
+    def _start(self, command: list[str], log: str, *, stdout: int) -> subprocess.Popen[str]:
+        environment = {**os.environ, "LEDGER": str(self.ledger), "OUTLAST_SECRET_KEY": self.key, "OUTLAST_DRAIN_SECONDS": "2"}
+        with (self.folder / log).open("a") as errors:
+            process = subprocess.Popen(command, stdout=stdout, stderr=errors, text=True, env=environment)
+        self.processes.append(process)
+        return process
+
+    def _close(self, process: subprocess.Popen[str]) -> None:
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def until(check: Callable[[], bool], *, seconds: float, what: str) -> float:
+    """Wait until `check` holds; how long that took.
+
+    Raises:
+        AssertionError: it did not hold in time.
+    """
+    began = time.monotonic()
+    poll = select.poll()
+    while not check():
+        assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
+        poll.poll(50)
+    return time.monotonic() - began
