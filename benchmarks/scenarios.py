@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def _median(command: list[str]) -> float:
     return statistics.median(times)
 
 
-SCENARIOS: dict[str, Callable[[House], Awaitable[Result]]] = {
+SCENARIOS: dict[str, Callable[[House], Coroutine[Any, Any, Result]]] = {
     "enqueue_one": enqueue_one,
     "enqueue_concurrent": enqueue_concurrent,
     "enqueue_bulk": enqueue_bulk,

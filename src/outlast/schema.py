@@ -102,7 +102,9 @@ def _readable(annotation: Any) -> Any:
     if sys.version_info >= (3, 12):
         return annotation
     if typing.is_typeddict(annotation):
-        from typing_extensions import NotRequired, TypedDict
+        from typing import NotRequired
+
+        from typing_extensions import TypedDict
 
         hints = {name: _readable(hint) for name, hint in typing.get_type_hints(annotation).items()}
         fields = {name: hint if name in annotation.__required_keys__ else NotRequired[hint] for name, hint in hints.items()}
@@ -112,5 +114,5 @@ def _readable(annotation: Any) -> Any:
         return annotation.copy_with(tuple(_readable(argument) for argument in arguments))
     origin: Any = typing.get_origin(annotation)
     if origin in (list, dict, tuple, set) and arguments:
-        return origin[tuple(_readable(argument) for argument in arguments)]
+        return origin[tuple(_readable(argument) for argument in arguments)]  # pyright: ignore[reportInvalidTypeArguments]
     return annotation

@@ -81,7 +81,7 @@ def make(runtime: Runtime) -> Server:
 
 
 @contextlib.asynccontextmanager
-async def _stopping(server: Server, listening: socket.socket):  # noqa: ANN202
+async def _stopping(server: Server, listening: socket.socket):
     """Serve in the background; stop when the block is left."""
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:

@@ -44,7 +44,7 @@ class TriggerOptions(msgspec.Struct, rename="camel"):
     ttl: str | int | None = None
     tags: str | list[str] | None = None
     max_attempts: int | None = None
-    max_duration: float | None | UnsetType = UNSET
+    max_duration: float | UnsetType | None = UNSET
     metadata: msgspec.Raw | None = None
     metadata_type: str | None = None
     machine: str | None = None
@@ -280,7 +280,7 @@ def _max_attempts(value: int | None) -> int | None:
     return value
 
 
-def _max_duration(value: float | None | UnsetType) -> float | None:
+def _max_duration(value: float | UnsetType | None) -> float | None:
     if value is None or value is UNSET:
         return None
     if not math.isfinite(value) or value < limits.MIN_DURATION_SECONDS:
