@@ -22,6 +22,7 @@ from outlast.server.channel import ConnectionClosed as ServerSideClosed
 from outlast.server.runtime import Options, Runtime
 from outlast.worker.connection import ConnectionClosed as WorkerSideClosed
 from outlast.worker.inline import InlineWorker
+from outlast.worker.surviving import run_surviving
 
 DRAIN_SECONDS = 10.0
 SWITCH_INTERVAL = 0.0001  # two busy loops share this interpreter: neither may starve the other
@@ -168,7 +169,7 @@ class _WorkerThread:
 
     def _main(self) -> None:
         with contextlib.suppress(WorkerSideClosed):
-            asyncio.run(self._run())
+            run_surviving(self._run())
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()

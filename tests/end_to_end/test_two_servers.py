@@ -50,7 +50,8 @@ def test_limits_hold_over_two_servers_and_three_workers(postgres_cluster: Cluste
         until(lambda: left() == 0, seconds=240, what="all runs end")
         statuses = dict(database.execute(f"SELECT status, count(*) FROM {table}runs GROUP BY status".encode()).fetchall())
         events = database.execute(
-            f"SELECT r.queue, r.concurrency_key, e.kind, e.seq, e.data FROM {table}events e JOIN {table}runs r ON r.id = e.run_id ORDER BY e.seq".encode()
+            f"SELECT r.queue, r.concurrency_key, e.kind, e.seq, e.data FROM {table}events e"
+            f" JOIN {table}runs r ON r.id = e.run_id ORDER BY e.seq".encode()
         ).fetchall()
         slots = database.execute(f"SELECT count(*) FROM {table}slots".encode()).fetchone()
         used = database.execute(f"SELECT sum(used), sum(queued) FROM {table}lanes".encode()).fetchone()

@@ -80,6 +80,7 @@ async def running(settings: Settings, project: Path, *, quiet: bool = False, mod
                 thread_slots=settings.thread_slots,
                 drain_seconds=2.0,
                 log_format=settings.log_format,
+                data=data,
             )
             supervisor = Supervisor(worker, on_discovery=None if quiet else show_discovery)
             working = asyncio.create_task(supervisor.run())

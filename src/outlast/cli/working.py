@@ -32,6 +32,7 @@ def run_worker(settings: Settings, project: Path, api_url: str | None, *, promot
         drain_seconds=settings.drain_seconds,
         log_format=settings.log_format,
         promote=promote,
+        data=Path(settings.data),
     )
     try:
         serving.run(lambda: _work(options))

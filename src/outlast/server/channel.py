@@ -318,8 +318,7 @@ class _Peer:
     async def _lost(self, lost: Lost) -> None:
         for session in self.sessions:
             session.executors.pop(lost.executor, None)
-            session_id = session.id
-            slots = await self.engine.read(lambda tx: lanes.slots_of_executor(tx, session_id, lost.executor))
+            slots = await self._slots(session.id, lost.executor)
             if slots:
                 log.warning("executor lost", extra={"executor": lost.executor, "exit": lost.exit_status, "runs": len(slots)})
             for run_id, epoch, _ in slots:
@@ -331,6 +330,9 @@ class _Peer:
             self.channel.remove(session)
         self.sessions.clear()
 
+    async def _slots(self, session: str, executor: str) -> list[tuple[str, int, str]]:
+        return await self.engine.read(lambda tx: lanes.slots_of_executor(tx, session, executor))
+
     # ---- executors
 
     async def _join(self, join: Join) -> None:
@@ -341,7 +343,7 @@ class _Peer:
             # its supervisor is not (back) at this server yet
             return self.outbox.put(SessionLost("the worker of this executor is not connected here"))
         executor = Executor(join.executor, session, self.outbox)
-        slots = await self.engine.read(lambda tx: lanes.slots_of_executor(tx, join.session, join.executor))
+        slots = await self._slots(join.session, join.executor)
         held = {run.run_id: run.epoch for run in join.held}
         for run_id, epoch, route in slots:
             if held.get(run_id) == epoch:

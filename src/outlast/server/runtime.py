@@ -1,4 +1,4 @@
-"""A server's parts, put together: database, engine, upkeep, channel, app. `outlast server`, `outlast dev` and `Outlast()` all start here."""
+"""A server's parts, put together; `outlast server`, `outlast dev` and `Outlast()` all start here."""
 
 from __future__ import annotations
 

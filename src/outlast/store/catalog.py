@@ -144,7 +144,8 @@ def add_version(
     tx: Connection, *, env_id: int, version: str, digest: str, python: str, tasks: Collection[TaskDefinition], now: int
 ) -> None:
     tx.execute(
-        "INSERT INTO deployments (env_id, version, digest, python, status, created_at) VALUES (:env, :version, :digest, :python, 'DEPLOYED', :now)",
+        "INSERT INTO deployments (env_id, version, digest, python, status, created_at)"
+        " VALUES (:env, :version, :digest, :python, 'DEPLOYED', :now)",
         env=env_id, version=version, digest=digest, python=python, now=now,
     )  # fmt: skip
     tx.many(

@@ -57,6 +57,7 @@ def prune(tx: Connection, before: int, limit: int) -> int:
     """Drop the oldest events and logs of before that time, a bounded number."""
     gone = 0
     for table in ("events", "logs"):
-        sql = f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM {table} ORDER BY seq LIMIT :limit) old WHERE old.at < :before)"
+        oldest = f"SELECT seq, at FROM {table} ORDER BY seq LIMIT :limit"
+        sql = f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM ({oldest}) old WHERE old.at < :before)"
         gone += tx.execute(sql, before=before, limit=limit)
     return gone

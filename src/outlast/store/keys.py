@@ -36,7 +36,8 @@ def digest(key: str) -> str:
 
 def add(tx: Connection, *, id: str, env_id: int, name: str, key: str, now: int, expires_at: int | None = None) -> None:
     tx.execute(
-        "INSERT INTO api_keys (id, env_id, name, hash, last_four, created_at, expires_at) VALUES (:id, :env, :name, :hash, :four, :now, :expires_at)",
+        "INSERT INTO api_keys (id, env_id, name, hash, last_four, created_at, expires_at)"
+        " VALUES (:id, :env, :name, :hash, :four, :now, :expires_at)",
         id=id, env=env_id, name=name, hash=digest(key), four=key[-4:], now=now, expires_at=expires_at,
     )  # fmt: skip
 

@@ -104,11 +104,15 @@ def is_anything_open(tx: Connection, env_id: int, routes: Sequence[str]) -> bool
     )
 
 
-_PICK_ONE = f"SELECT e.lane_id, {runs.SELECT} FROM entries e JOIN runs r ON r.id = e.run_id WHERE e.lane_id = :lane ORDER BY e.pos, e.run_id LIMIT :take"
+_PICK_ONE = (
+    f"SELECT e.lane_id, {runs.SELECT} FROM entries e JOIN runs r ON r.id = e.run_id"
+    " WHERE e.lane_id = :lane ORDER BY e.pos, e.run_id LIMIT :take"
+)
 # the lane is locked by the statement before, so this one sees all that committed under that lock; a run somebody holds is skipped
 _PICK_MANY = (
     f"SELECT e.lane_id, {runs.SELECT} FROM unnest(CAST(:lanes AS BIGINT[]), CAST(:takes AS BIGINT[])) x(lane, take)"
-    " CROSS JOIN LATERAL (SELECT f.lane_id, f.pos, f.run_id FROM entries f WHERE f.lane_id = x.lane ORDER BY f.pos, f.run_id LIMIT x.take) e"
+    " CROSS JOIN LATERAL (SELECT f.lane_id, f.pos, f.run_id FROM entries f"
+    " WHERE f.lane_id = x.lane ORDER BY f.pos, f.run_id LIMIT x.take) e"
     " JOIN runs r ON r.id = e.run_id ORDER BY e.pos, e.run_id FOR NO KEY UPDATE OF r SKIP LOCKED"
 )
 
@@ -164,7 +168,8 @@ def wrong_counters(tx: Connection) -> list[tuple[int, int, int, int, int]]:
     """(lane id, used, slots, queued, entries) where a counter differs from what it counts. The rows are the truth."""
     rows = tx.all(
         "SELECT l.id, l.used, COALESCE(s.n, 0), l.queued, COALESCE(e.n, 0) FROM lanes l"
-        " LEFT JOIN (SELECT b.base_id AS id, count(*) AS n FROM slots JOIN lanes b ON b.id = slots.lane_id GROUP BY b.base_id) s ON s.id = l.id"
+        " LEFT JOIN (SELECT b.base_id AS id, count(*) AS n FROM slots JOIN lanes b ON b.id = slots.lane_id"
+        " GROUP BY b.base_id) s ON s.id = l.id"
         " LEFT JOIN (SELECT lane_id AS id, count(*) AS n FROM entries GROUP BY lane_id) e ON e.id = l.id"
         " WHERE l.used <> COALESCE(s.n, 0) OR l.queued <> COALESCE(e.n, 0)"
     )
@@ -174,7 +179,8 @@ def wrong_counters(tx: Connection) -> list[tuple[int, int, int, int, int]]:
 def _lane(row: Row) -> Lane:
     id_, base_id, env_id, queue_id, key, route, head, used, queued, open_ = row
     return Lane(
-        id=id_, base_id=base_id, env_id=env_id, queue_id=queue_id, key=key, route=route, head=head, used=used, queued=queued, open=bool(open_)
+        id=id_, base_id=base_id, env_id=env_id, queue_id=queue_id, key=key, route=route, head=head, used=used, queued=queued,
+        open=bool(open_),
     )  # fmt: skip
 
 
@@ -210,7 +216,8 @@ def repair(tx: Connection, lane_id: int) -> bool:
 def slots_of_executor(tx: Connection, session: str, executor: str) -> list[tuple[str, int, str]]:
     """(run id, epoch, route) of what one executor holds."""
     rows = tx.all(
-        "SELECT s.run_id, s.epoch, r.route FROM slots s JOIN runs r ON r.id = s.run_id WHERE s.session_id = :session AND s.executor = :executor",
+        "SELECT s.run_id, s.epoch, r.route FROM slots s JOIN runs r ON r.id = s.run_id"
+        " WHERE s.session_id = :session AND s.executor = :executor",
         session=session,
         executor=executor,
     )

@@ -111,7 +111,8 @@ def data(tx: Connection, ids: Collection[str]) -> dict[str, RunData]:
     if not ids:
         return {}
     rows = tx.all(
-        "SELECT run_id, payload, payload_type, options, metadata, output, output_type, error, result_hash FROM run_data WHERE run_id {in:ids}",
+        "SELECT run_id, payload, payload_type, options, metadata, output, output_type, error, result_hash"
+        " FROM run_data WHERE run_id {in:ids}",
         ids=sorted(ids),
     )
     return {row[0]: data_from_row(row) for row in rows}

@@ -24,7 +24,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 def insert(tx: Connection, session: Session, now: int) -> None:
     tx.execute(
-        f"INSERT INTO sessions ({_COLUMNS}, created_at) VALUES (:id, :env_id, :worker, :boot_id, :version, :server_id, :lease_until, :state, :now)",
+        f"INSERT INTO sessions ({_COLUMNS}, created_at)"
+        " VALUES (:id, :env_id, :worker, :boot_id, :version, :server_id, :lease_until, :state, :now)",
         **msgspec.structs.asdict(session), now=now,
     )  # fmt: skip
 
@@ -66,7 +67,8 @@ def open_ones(tx: Connection, env_id: int) -> list[Session]:
 
 def prune(tx: Connection, before: int) -> int:
     return tx.execute(
-        "DELETE FROM sessions WHERE state = 'closed' AND lease_until < :before AND NOT EXISTS (SELECT 1 FROM slots WHERE slots.session_id = sessions.id)",
+        "DELETE FROM sessions WHERE state = 'closed' AND lease_until < :before"
+        " AND NOT EXISTS (SELECT 1 FROM slots WHERE slots.session_id = sessions.id)",
         before=before,
     )
 

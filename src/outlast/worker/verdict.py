@@ -92,7 +92,7 @@ class Judge:
 
     def _policy(self) -> Retry | None:
         """The task's own policy replaces the project's; without any there is no retry."""
-        if self._is_dev and not self._config.retries_in_dev and self._task.options.retry is None:
+        if self._is_dev and not self._config.retries_in_dev:
             return None
         return self._task.options.retry or self._config.retries
 
