@@ -10,6 +10,7 @@ from outlast.batch import BatchItem
 from outlast.client.answers import RunHandle
 from outlast.client.connection import configure
 from outlast.context import RunContext
+from outlast.decorator import task
 from outlast.errors import AbortTaskRun, OutlastError, SubtaskFailed
 from outlast.hooks import Next, local
 from outlast.idempotency import idempotency_key
@@ -18,7 +19,7 @@ from outlast.options import Debounce
 from outlast.queues import queue
 from outlast.results import Result
 from outlast.retry import Retry
-from outlast.tasks import Task, task
+from outlast.tasks import Task
 
 if TYPE_CHECKING:
     from outlast.client.client import Client

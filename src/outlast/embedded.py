@@ -18,7 +18,7 @@ from outlast.client import connection as connections
 from outlast.client.address import Address
 from outlast.config import Config
 from outlast.model.manifest import Manifest, QueueDefinition
-from outlast.server.channel import ConnectionClosed as ServerSideClosed
+from outlast.server.connected import ConnectionClosed as ServerSideClosed
 from outlast.server.runtime import Options, Runtime
 from outlast.worker.connection import ConnectionClosed as WorkerSideClosed
 from outlast.worker.inline import InlineWorker

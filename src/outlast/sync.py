@@ -8,12 +8,12 @@ from outlast import runs as _runs
 from outlast import tasks as _tasks
 from outlast.client.calls import blocking, blocking_pages
 from outlast.client.connection import configure
+from outlast.decorator import task
 from outlast.errors import AbortTaskRun, SubtaskFailed
 from outlast.hooks import local
 from outlast.idempotency import idempotency_key
 from outlast.logs import logger
 from outlast.queues import queue
-from outlast.tasks import task
 
 from . import hooks
 from .batch import BatchItem

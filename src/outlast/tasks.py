@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
-from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
 import msgspec
 
@@ -13,17 +13,16 @@ from outlast.batch import BatchItem, Items, send
 from outlast.client import requests
 from outlast.client.answers import BatchHandle, RunHandle
 from outlast.client.calls import Flow, bound, flow, run, run_sync
-from outlast.config import ttl_ms
 from outlast.current import attempt as current_attempt
 from outlast.errors import ConfigurationError, DuplicateTaskId, NotBuiltYet, TaskPayloadParsedError
 from outlast.hooks import HookSet, Register
 from outlast.model import payload as packets
-from outlast.model.limits import MACHINES, MIN_DURATION_SECONDS, TASK_ID
+from outlast.model.limits import TASK_ID
 from outlast.model.manifest import QueueDefinition, TaskDefinition
 from outlast.model.retry import Retry
-from outlast.options import LATER, Machine, TriggerOptions, WaitOptions, body
+from outlast.options import TriggerOptions, WaitOptions, body
 from outlast.pending import Pending, PendingResult
-from outlast.queues import Queue, checked
+from outlast.queues import Queue
 from outlast.results import Result, RunError
 from outlast.schema import Schema
 
@@ -33,22 +32,6 @@ In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 
 WAIT_SECONDS = 20  # how long the server holds one long poll
-
-
-class TaskOptions(TypedDict, total=False):
-    """What `@task(…)` takes. `max_duration` is seconds of active time per attempt (None: no limit, the default)."""
-
-    id: str
-    description: str
-    retry: Retry
-    queue: Queue | str
-    machine: Machine
-    max_duration: float | None
-    ttl: str | int
-    schema: Any
-    json_schema: dict[str, Any]
-    isolation: Literal["process"] | None
-    retry_journal: Literal["keep"]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,141 +262,21 @@ def _parameters(fn: Callable[..., Any]) -> tuple[bool, bool, bool]:
     return payload is not None, "ctx" in parameters, payload is not None and payload.default is not payload.empty
 
 
-# The decorator tells payload and ctx apart by name, so the protocols name them; async before sync, ctx alone before payload.
-class _ACtx(Protocol[Out]):
-    def __call__(self, ctx: Any) -> Coroutine[Any, Any, Out]: ...
-
-
-class _ANone(Protocol[Out]):
-    def __call__(self) -> Coroutine[Any, Any, Out]: ...
-
-
-class _ADef(Protocol[In, Out]):
-    def __call__(self, payload: In = ...) -> Coroutine[Any, Any, Out]: ...
-
-
-class _ADefCtx(Protocol[In, Out]):
-    def __call__(self, payload: In = ..., *, ctx: Any) -> Coroutine[Any, Any, Out]: ...
-
-
-class _APay(Protocol[In, Out]):
-    def __call__(self, payload: In) -> Coroutine[Any, Any, Out]: ...
-
-
-class _APayCtx(Protocol[In, Out]):
-    def __call__(self, payload: In, ctx: Any) -> Coroutine[Any, Any, Out]: ...
-
-
-class _DCtx(Protocol[Out]):
-    def __call__(self, ctx: Any) -> Out: ...
-
-
-class _DNone(Protocol[Out]):
-    def __call__(self) -> Out: ...
-
-
-class _DDef(Protocol[In, Out]):
-    def __call__(self, payload: In = ...) -> Out: ...
-
-
-class _DPay(Protocol[In, Out]):
-    def __call__(self, payload: In) -> Out: ...
-
-
-class _DPayCtx(Protocol[In, Out]):
-    def __call__(self, payload: In, ctx: Any) -> Out: ...
-
-
-class TaskDecorator(Protocol):
-    @overload
-    def __call__(self, fn: _ADef[T1, T2] | _ADefCtx[T1, T2], /) -> Task[T1 | None, T2]: ...
-    @overload
-    def __call__(self, fn: _ANone[T2] | _ACtx[T2], /) -> Task[None, T2]: ...
-    @overload
-    def __call__(self, fn: _APay[T1, T2] | _APayCtx[T1, T2], /) -> Task[T1, T2]: ...
-    @overload
-    def __call__(self, fn: _DDef[T1, T2], /) -> Task[T1 | None, T2]: ...
-    @overload
-    def __call__(self, fn: _DNone[T2] | _DCtx[T2], /) -> Task[None, T2]: ...
-    @overload
-    def __call__(self, fn: _DPay[T1, T2] | _DPayCtx[T1, T2], /) -> Task[T1, T2]: ...
-
-
-@overload
-def task(fn: _ADef[T1, T2] | _ADefCtx[T1, T2], /) -> Task[T1 | None, T2]: ...
-@overload
-def task(fn: _ANone[T2] | _ACtx[T2], /) -> Task[None, T2]: ...
-@overload
-def task(fn: _APay[T1, T2] | _APayCtx[T1, T2], /) -> Task[T1, T2]: ...
-@overload
-def task(fn: _DDef[T1, T2], /) -> Task[T1 | None, T2]: ...
-@overload
-def task(fn: _DNone[T2] | _DCtx[T2], /) -> Task[None, T2]: ...
-@overload
-def task(fn: _DPay[T1, T2] | _DPayCtx[T1, T2], /) -> Task[T1, T2]: ...
-@overload
-def task(**options: Unpack[TaskOptions]) -> TaskDecorator: ...
-def task(fn: Any = None, /, **options: Any) -> Any:
-    """Make a function a task. Without an id, the function's name is the id.
-
-    Raises:
-        ConfigurationError: an id, queue or number that cannot be.
-        DuplicateTaskId: another task has the id; both places are named.
-        NotBuiltYet: an option that comes with a later version.
-
-    Example:
-        >>> @task(id="reports.send.daily", retry=Retry(max_attempts=5), max_duration=300)
-        ... async def send(payload: str) -> None: ...
-    """
-
-    def make(real: Callable[..., Any]) -> Task[Any, Any]:
-        made = Task[Any, Any](real, _checked_id(options.get("id") or real.__name__), _checked(options), options.get("schema"))
-        registry.add(made)
-        return made
-
-    return make(fn) if fn is not None else make
-
-
-def _checked_id(id: str) -> str:
+def checked_id(id: str) -> str:
     if not TASK_ID.fullmatch(id):
         raise ConfigurationError(f"task id {id!r}: use 1 to 128 of A-Z a-z 0-9 _ . -, as in users.process.complete")
     return id
 
 
-def _checked(options: dict[str, Any]) -> Options:
-    for name, value in options.items():
-        if name in LATER and value is not None:
-            raise NotBuiltYet(f"{LATER[name]}, which this version of Outlast does not have yet: leave the option out")
-        if name not in TaskOptions.__annotations__:
-            raise TypeError(f"@task has no option {name!r}")
-    duration = options.get("max_duration")
-    if duration is not None and not duration >= MIN_DURATION_SECONDS:
-        raise ConfigurationError(f"max_duration must be at least {MIN_DURATION_SECONDS} seconds, not {duration}")
-    machine = options.get("machine")
-    if machine is not None and machine not in MACHINES:
-        raise ConfigurationError(f"machine {machine!r}: use one of {', '.join(MACHINES)}")
-    queue = options.get("queue")
-    return Options(
-        description=options.get("description"),
-        retry=options.get("retry"),
-        queue=checked(Queue(queue)) if isinstance(queue, str) else queue,
-        machine=machine,
-        max_duration=duration,
-        has_max_duration="max_duration" in options,
-        ttl_ms=None if options.get("ttl") is None else ttl_ms(options["ttl"], "ttl"),
-        json_schema=options.get("json_schema"),
-    )
-
-
 def trigger(id: str, payload: Any = None, **options: Unpack[TriggerOptions]) -> Pending[RunHandle[Any]]:
     """Make a run of a task by its id, without importing it; the payload is checked by the worker only."""
     wire = body(packets.encode(payload), options)
-    return flow(f"tasks.trigger({id!r}, …)", lambda: _trigger(_checked_id(id), wire))
+    return flow(f"tasks.trigger({id!r}, …)", lambda: _trigger(checked_id(id), wire))
 
 
 def batch_trigger(id: str, items: Iterable[Any] | AsyncIterable[Any]) -> Pending[BatchHandle]:
     """Make a run of one task for each item, by its id."""
-    return send(f"tasks.batch_trigger({id!r}, …)", items, _checked_id(id))
+    return send(f"tasks.batch_trigger({id!r}, …)", items, checked_id(id))
 
 
 def clear() -> None:

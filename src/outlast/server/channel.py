@@ -7,9 +7,8 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from outlast.engine import attempts, sessions
 from outlast.engine.claim import Claimed, Demand
@@ -33,7 +32,6 @@ from outlast.model.messages import (
     Hello,
     Join,
     Joined,
-    Kind,
     Log,
     Lost,
     Ok,
@@ -41,11 +39,11 @@ from outlast.model.messages import (
     Rejected,
     Release,
     SessionLost,
-    ToWorker,
     Welcome,
 )
 from outlast.model.refusal import Refusal
 from outlast.model.requests import AppendLogs, Beats, CloseSession, Complete, Completed, GiveBack, Lose, OpenSession, TakeSession
+from outlast.server.connected import Connection, ConnectionClosed, Executor, Outbox, WorkerSession
 from outlast.server.push import run_push
 from outlast.server.results import result_of
 from outlast.store import catalog, lanes
@@ -55,76 +53,6 @@ log = logging.getLogger("outlast.channel")
 
 CANCEL_GRACE_MS = 30_000
 OVER = frozenset({"stale_epoch", "run_final", "run_cancelled", "not_found", "result_conflict"})
-
-
-class Connection(Protocol):
-    """One end of a channel: a WebSocket, or one half of a pair in memory."""
-
-    async def send(self, messages: Sequence[ToWorker]) -> None: ...
-    async def receive(self) -> list[FromWorker]:
-        """The next frame.
-
-        Raises:
-            ConnectionClosed: the other end is gone.
-        """
-        ...
-
-    async def close(self) -> None: ...
-
-
-class ConnectionClosed(Exception):
-    """The other end of a channel is gone."""
-
-
-class Outbox:
-    """Messages of one loop turn leave as one frame, in order."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._waiting: list[ToWorker] = []
-        self._ready = asyncio.Event()
-
-    def put(self, message: ToWorker) -> None:
-        self._waiting.append(message)
-        self._ready.set()
-
-    async def run(self) -> None:
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            frame, self._waiting = self._waiting, []
-            await self._connection.send(frame)
-
-
-class Executor:
-    """A connected executor: the room it has, and what it holds of it."""
-
-    def __init__(self, name: str, session: WorkerSession, outbox: Outbox) -> None:
-        self.name = name
-        self.session = session
-        self.outbox = outbox
-        self.capacity: dict[Kind, int] = {"async": 0, "thread": 0}
-        self.held: dict[str, tuple[int, Kind]] = {}  # run → (epoch, kind)
-
-    def demands(self) -> list[Demand]:
-        s, demands = self.session, list[Demand]()
-        for kind, capacity in self.capacity.items():
-            free = capacity - sum(1 for _, held in self.held.values() if held == kind)
-            if free > 0:
-                demands.append(Demand(s.env_id, s.id, s.version, self.name, kind, free))
-        return demands
-
-
-class WorkerSession:
-    """A worker as this server knows it while it is connected here."""
-
-    def __init__(self, id: str, env_id: int, version: str, outbox: Outbox) -> None:
-        self.id = id
-        self.env_id = env_id
-        self.version = version
-        self.outbox = outbox
-        self.executors: dict[str, Executor] = {}
-        self.draining = False
 
 
 class Channel:

@@ -9,7 +9,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from outlast.engine.engine import Engine
 from outlast.model.messages import FromWorker, ToWorker, decode_from_worker, encode_frame
-from outlast.server.channel import Channel, ConnectionClosed
+from outlast.server.channel import Channel
+from outlast.server.connected import ConnectionClosed
 from outlast.store import keys
 
 PATH = "/api/outlast/v1/channel"

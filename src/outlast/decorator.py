@@ -1,0 +1,155 @@
+"""`@task`: the decorator, typed so that a task knows its payload and its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
+
+from outlast.config import ttl_ms
+from outlast.errors import ConfigurationError, NotBuiltYet
+from outlast.model.limits import MACHINES, MIN_DURATION_SECONDS
+from outlast.model.retry import Retry
+from outlast.options import LATER, Machine
+from outlast.queues import Queue, checked
+from outlast.tasks import Options, Task, checked_id, registry
+
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+
+
+class TaskOptions(TypedDict, total=False):
+    """What `@task(…)` takes. `max_duration` is seconds of active time per attempt (None: no limit, the default)."""
+
+    id: str
+    description: str
+    retry: Retry
+    queue: Queue | str
+    machine: Machine
+    max_duration: float | None
+    ttl: str | int
+    schema: Any
+    json_schema: dict[str, Any]
+    isolation: Literal["process"] | None
+    retry_journal: Literal["keep"]
+
+
+# The decorator tells payload and ctx apart by name, so the protocols name them; async before sync, ctx alone before payload.
+class _ACtx(Protocol[Out]):
+    def __call__(self, ctx: Any) -> Coroutine[Any, Any, Out]: ...
+
+
+class _ANone(Protocol[Out]):
+    def __call__(self) -> Coroutine[Any, Any, Out]: ...
+
+
+class _ADef(Protocol[In, Out]):
+    def __call__(self, payload: In = ...) -> Coroutine[Any, Any, Out]: ...
+
+
+class _ADefCtx(Protocol[In, Out]):
+    def __call__(self, payload: In = ..., *, ctx: Any) -> Coroutine[Any, Any, Out]: ...
+
+
+class _APay(Protocol[In, Out]):
+    def __call__(self, payload: In) -> Coroutine[Any, Any, Out]: ...
+
+
+class _APayCtx(Protocol[In, Out]):
+    def __call__(self, payload: In, ctx: Any) -> Coroutine[Any, Any, Out]: ...
+
+
+class _DCtx(Protocol[Out]):
+    def __call__(self, ctx: Any) -> Out: ...
+
+
+class _DNone(Protocol[Out]):
+    def __call__(self) -> Out: ...
+
+
+class _DDef(Protocol[In, Out]):
+    def __call__(self, payload: In = ...) -> Out: ...
+
+
+class _DPay(Protocol[In, Out]):
+    def __call__(self, payload: In) -> Out: ...
+
+
+class _DPayCtx(Protocol[In, Out]):
+    def __call__(self, payload: In, ctx: Any) -> Out: ...
+
+
+class TaskDecorator(Protocol):
+    @overload
+    def __call__(self, fn: _ADef[T1, T2] | _ADefCtx[T1, T2], /) -> Task[T1 | None, T2]: ...
+    @overload
+    def __call__(self, fn: _ANone[T2] | _ACtx[T2], /) -> Task[None, T2]: ...
+    @overload
+    def __call__(self, fn: _APay[T1, T2] | _APayCtx[T1, T2], /) -> Task[T1, T2]: ...
+    @overload
+    def __call__(self, fn: _DDef[T1, T2], /) -> Task[T1 | None, T2]: ...
+    @overload
+    def __call__(self, fn: _DNone[T2] | _DCtx[T2], /) -> Task[None, T2]: ...
+    @overload
+    def __call__(self, fn: _DPay[T1, T2] | _DPayCtx[T1, T2], /) -> Task[T1, T2]: ...
+
+
+@overload
+def task(fn: _ADef[T1, T2] | _ADefCtx[T1, T2], /) -> Task[T1 | None, T2]: ...
+@overload
+def task(fn: _ANone[T2] | _ACtx[T2], /) -> Task[None, T2]: ...
+@overload
+def task(fn: _APay[T1, T2] | _APayCtx[T1, T2], /) -> Task[T1, T2]: ...
+@overload
+def task(fn: _DDef[T1, T2], /) -> Task[T1 | None, T2]: ...
+@overload
+def task(fn: _DNone[T2] | _DCtx[T2], /) -> Task[None, T2]: ...
+@overload
+def task(fn: _DPay[T1, T2] | _DPayCtx[T1, T2], /) -> Task[T1, T2]: ...
+@overload
+def task(**options: Unpack[TaskOptions]) -> TaskDecorator: ...
+def task(fn: Any = None, /, **options: Any) -> Any:
+    """Make a function a task. Without an id, the function's name is the id.
+
+    Raises:
+        ConfigurationError: an id, queue or number that cannot be.
+        DuplicateTaskId: another task has the id; both places are named.
+        NotBuiltYet: an option that comes with a later version.
+
+    Example:
+        >>> @task(id="reports.send.daily", retry=Retry(max_attempts=5), max_duration=300)
+        ... async def send(payload: str) -> None: ...
+    """
+
+    def make(real: Callable[..., Any]) -> Task[Any, Any]:
+        made = Task[Any, Any](real, checked_id(options.get("id") or real.__name__), _checked(options), options.get("schema"))
+        registry.add(made)
+        return made
+
+    return make(fn) if fn is not None else make
+
+
+def _checked(options: dict[str, Any]) -> Options:
+    for name, value in options.items():
+        if name in LATER and value is not None:
+            raise NotBuiltYet(f"{LATER[name]}, which this version of Outlast does not have yet: leave the option out")
+        if name not in TaskOptions.__annotations__:
+            raise TypeError(f"@task has no option {name!r}")
+    duration = options.get("max_duration")
+    if duration is not None and not duration >= MIN_DURATION_SECONDS:
+        raise ConfigurationError(f"max_duration must be at least {MIN_DURATION_SECONDS} seconds, not {duration}")
+    machine = options.get("machine")
+    if machine is not None and machine not in MACHINES:
+        raise ConfigurationError(f"machine {machine!r}: use one of {', '.join(MACHINES)}")
+    queue = options.get("queue")
+    return Options(
+        description=options.get("description"),
+        retry=options.get("retry"),
+        queue=checked(Queue(queue)) if isinstance(queue, str) else queue,
+        machine=machine,
+        max_duration=duration,
+        has_max_duration="max_duration" in options,
+        ttl_ms=None if options.get("ttl") is None else ttl_ms(options["ttl"], "ttl"),
+        json_schema=options.get("json_schema"),
+    )
