@@ -56,6 +56,10 @@ def guard(body: bytes) -> None:
     """
     if body.startswith(b"\xef\xbb\xbf"):
         raise Problem(400, "the body starts with a byte order mark", code="invalid_json")
+    try:
+        body.decode()  # texts that are only passed on are not looked at by the decoder
+    except UnicodeDecodeError as error:
+        raise Problem(400, "the body is not UTF-8", code="invalid_json") from error
     if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH:
         _check_depth(body)
     if len(body) > MAX_INTEGER_DIGITS and _LONG_NUMBER.search(body) and _has_long_number(body):

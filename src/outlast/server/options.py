@@ -45,14 +45,14 @@ class TriggerOptions(msgspec.Struct, rename="camel"):
     tags: str | list[str] | None = None
     max_attempts: int | None = None
     max_duration: float | UnsetType | None = UNSET
-    metadata: msgspec.Raw | None = None
+    metadata: msgspec.Raw = msgspec.Raw()  # empty: not given
     metadata_type: str | None = None
     machine: str | None = None
     priority: float | None = None
     region: str | None = None
     lock_to_version: str | None = None
     test: bool | None = None
-    debounce: msgspec.Raw | None = None
+    debounce: msgspec.Raw = msgspec.Raw()
     parent_run_id: str | None = None
     resume_parent_on_completion: bool | None = None
 
@@ -91,7 +91,7 @@ def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now
     Raises:
         Problem: 400 for a field out of its range, 413 for too much, 422 for what is refused.
     """
-    if o.debounce is not None:
+    if bytes(o.debounce) not in (b"", b"null"):
         raise Problem(422, "debounce is not supported by this version of Outlast yet: leave it out", param="options.debounce")
     if o.resume_parent_on_completion:
         raise Problem(
@@ -169,7 +169,7 @@ def _check_json(text: bytes, data_type: str) -> None:
 
 
 def _metadata(o: TriggerOptions) -> tuple[str | None, str]:
-    if o.metadata is None or bytes(o.metadata) == b"null":
+    if bytes(o.metadata) in (b"", b"null"):
         return None, packets.JSON
     text = bytes(o.metadata).decode()
     if text.startswith('"'):
