@@ -129,3 +129,28 @@ async def test_a_run_that_changes_twice_in_one_flush_has_one_event(house: House)
     house.free = 0
     rows = await house.engine.read(lambda tx: events.history(tx, run_id))
     assert [(n, kind) for n, kind, _, _ in rows] == [(1, "triggered, started")]
+
+
+async def test_a_queue_made_by_a_flush_that_rolled_back_is_forgotten(house: House) -> None:
+    from outlast.engine import sessions
+    from outlast.engine.operation import Operation
+    from outlast.model.manifest import Manifest, TaskDefinition
+    from outlast.model.requests import OpenSession
+    from outlast.store.database import Again
+
+    tries: list[int] = []
+
+    def once_more(view: Any, item: Trigger) -> Any:
+        """After the queue was read in this flush, another transaction gets in the way, once."""
+        tries.append(1)
+        view.place(1, "fresh", None, None)
+        if len(tries) == 1:
+            raise Again
+        return triggers.trigger.decide(view, item)
+
+    in_the_way: Operation[Trigger, Any] = Operation("in_the_way", triggers.trigger.needs, once_more)
+    manifest = Manifest(python="3.11", content_hash="9", tasks=[TaskDefinition(id="fresh")])
+    hello = OpenSession(env_id=1, server_id="s", worker="w", boot_id="b", manifest=manifest)
+    opened, made = await together(house, (sessions.open_session, hello), (in_the_way, Trigger(env_id=1, task="fresh")))
+    house.session, house.version = opened.session, opened.version
+    assert [c.run.id for c in await house.claim(1)] == [made.run_id]

@@ -34,6 +34,18 @@ class Catalog:
         self._definitions: dict[tuple[int, str, str], TaskDefinition] = {}
         self._queues: dict[tuple[int, str], int] = {}
         self._lanes: OrderedDict[LaneKey, tuple[int, int]] = OrderedDict()
+        self._fresh: list[tuple[int, str]] = []  # queues read by the flush that is under way
+
+    def begin(self) -> None:
+        """A flush begins: what it reads may be its own, and is only true once it has committed."""
+        self._fresh.clear()
+
+    def roll_back(self) -> None:
+        """The flush did not commit: a queue it made never existed, and its id will be another one's."""
+        for key in self._fresh:
+            self._queues.pop(key, None)
+        self._fresh.clear()
+        self.forget()
 
     def forget(self) -> None:
         """Something may have changed elsewhere. Queue and lane ids never change."""
@@ -62,6 +74,7 @@ class Catalog:
         found = self._queues.get(key)
         if found is None and (row := store.queue(tx, env_id, name=name)):
             found = self._queues[key] = row.id
+            self._fresh.append(key)
         return found
 
     def place(self, tx: Connection, env_id: int, task: str, queue: str | None, version: str | None) -> Placement:

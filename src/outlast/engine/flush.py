@@ -77,6 +77,14 @@ class Flusher:
         return self._halves(calls, demands)
 
     def _once(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows) -> Outcome:
+        self.catalog.begin()
+        try:
+            return self._transaction(calls, demands, more)
+        except BaseException:
+            self.catalog.roll_back()
+            raise
+
+    def _transaction(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows) -> Outcome:
         with self.database.transaction() as tx:
             view = View(tx, self.catalog, now=self.now(), new_id=self.new_id)
             wants = Rows()
