@@ -22,6 +22,7 @@ from outlast.retry import Retry
 from outlast.tasks import Task
 
 if TYPE_CHECKING:
+    from outlast import sync
     from outlast.client.client import Client
     from outlast.embedded import Outlast
 
@@ -50,6 +51,7 @@ __all__ = [
     "queue",
     "queues",
     "runs",
+    "sync",
     "task",
     "tasks",
 ]
@@ -61,6 +63,8 @@ _LAZY = {"Client": "outlast.client.client", "Outlast": "outlast.embedded"}
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name == "sync":
+        return import_module("outlast.sync")
     if name == "define_job":
         raise AttributeError("outlast.define_job does not exist: decorate the function with @task instead")
     raise AttributeError(f"module 'outlast' has no attribute {name!r}")

@@ -6,16 +6,17 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
 
+from outlast import values
 from outlast.client import requests
 from outlast.client.answers import BatchHandle, BatchState
-from outlast.client.calls import Flow, call, flow, here
+from outlast.client.calls import Flow, bound, call, flow, here
 from outlast.errors import InvalidValue
-from outlast.model import payload as packets
 from outlast.model.limits import MAX_BATCH_ITEMS
 from outlast.options import TriggerOptions, body
 from outlast.pending import Pending
 
 if TYPE_CHECKING:
+    from outlast.client.connection import Connection
     from outlast.tasks import Task
 
 In = TypeVar("In", contravariant=True)
@@ -67,7 +68,8 @@ def send(name: str, items: Iterable[Any] | AsyncIterable[Any], task: _Encodes | 
     """More than 1,000 items go in several requests; the handle is of the first, with the count of all."""
     if isinstance(items, AsyncIterable):
         source: AsyncIterable[Any] = items
-        return Pending(name, lambda: _send_async(source, task))
+        target = bound.get()  # now: when it is awaited, the Client that asked is no longer named
+        return Pending(name, lambda: _send_async(source, task, target))
     wire = [_wire(item, task) for item in items]
     if not wire:
         raise InvalidValue(f"{name}: there is no item")
@@ -82,17 +84,18 @@ def _send(wire: list[dict[str, Any]]) -> Flow[BatchHandle]:
     return _joined(handles)
 
 
-async def _send_async(items: AsyncIterable[Any], task: _Encodes | str | None) -> BatchHandle:
+async def _send_async(items: AsyncIterable[Any], task: _Encodes | str | None, target: Connection | None) -> BatchHandle:
     """Items are made as they are needed: never more than one request's worth is held."""
+    connection = target or here()
     handles: list[BatchHandle] = []
     chunk: list[dict[str, Any]] = []
     async for item in items:
         chunk.append(_wire(item, task))
         if len(chunk) == MAX_BATCH_ITEMS:
-            handles.append(await here().send(requests.batch(chunk)))
+            handles.append(await connection.send(requests.batch(chunk)))
             chunk = []
     if chunk:
-        handles.append(await here().send(requests.batch(chunk)))
+        handles.append(await connection.send(requests.batch(chunk)))
     if not handles:
         raise InvalidValue("batch_trigger: there is no item")
     return _joined(handles)
@@ -114,7 +117,7 @@ def _wire(item: Any, task: _Encodes | str | None) -> dict[str, Any]:
     if target is None:
         raise InvalidValue("an item of a mixed batch names its task: BatchItem(payload, task=…)")
     if isinstance(target, str):
-        return {"task": target, **body(packets.encode(payload), options)}
+        return {"task": target, **body(values.encode(payload), options)}
     return {"task": target.id, **body(target.encode_payload(payload), options)}
 
 

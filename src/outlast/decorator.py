@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from outlast.config import ttl_ms
+from outlast.context import RunContext
 from outlast.errors import ConfigurationError, NotBuiltYet
 from outlast.model.limits import MACHINES, MIN_DURATION_SECONDS
 from outlast.model.retry import Retry
@@ -37,7 +38,7 @@ class TaskOptions(TypedDict, total=False):
 
 # The decorator tells payload and ctx apart by name, so the protocols name them; async before sync, ctx alone before payload.
 class _ACtx(Protocol[Out]):
-    def __call__(self, ctx: Any) -> Coroutine[Any, Any, Out]: ...
+    def __call__(self, ctx: RunContext) -> Coroutine[Any, Any, Out]: ...
 
 
 class _ANone(Protocol[Out]):
@@ -49,7 +50,7 @@ class _ADef(Protocol[In, Out]):
 
 
 class _ADefCtx(Protocol[In, Out]):
-    def __call__(self, payload: In = ..., *, ctx: Any) -> Coroutine[Any, Any, Out]: ...
+    def __call__(self, payload: In = ..., *, ctx: RunContext) -> Coroutine[Any, Any, Out]: ...
 
 
 class _APay(Protocol[In, Out]):
@@ -57,11 +58,11 @@ class _APay(Protocol[In, Out]):
 
 
 class _APayCtx(Protocol[In, Out]):
-    def __call__(self, payload: In, ctx: Any) -> Coroutine[Any, Any, Out]: ...
+    def __call__(self, payload: In, ctx: RunContext) -> Coroutine[Any, Any, Out]: ...
 
 
 class _DCtx(Protocol[Out]):
-    def __call__(self, ctx: Any) -> Out: ...
+    def __call__(self, ctx: RunContext) -> Out: ...
 
 
 class _DNone(Protocol[Out]):
@@ -77,7 +78,7 @@ class _DPay(Protocol[In, Out]):
 
 
 class _DPayCtx(Protocol[In, Out]):
-    def __call__(self, payload: In, ctx: Any) -> Out: ...
+    def __call__(self, payload: In, ctx: RunContext) -> Out: ...
 
 
 class TaskDecorator(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, overload
@@ -53,6 +52,8 @@ class Hook:
         arguments = {name: values[name] for name in self.wants if name in values}
         if self.is_async:
             return await self.fn(**arguments)
+        import asyncio
+
         return await asyncio.to_thread(self.fn, **arguments)
 
 

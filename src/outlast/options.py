@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
-from outlast import current
+from outlast import current, values
 from outlast.errors import InvalidValue, NotBuiltYet
 from outlast.idempotency import hashed
-from outlast.model import payload as packets
 
 Machine = Literal["micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"]
 
@@ -96,7 +95,7 @@ def _add(wire: dict[str, Any], name: str, value: Any) -> None:
         case "tags":
             wire["tags"] = [value] if isinstance(value, str) else list(value)
         case "metadata":
-            data, data_type = packets.encode(dict(value))
+            data, data_type = values.encode(dict(value))
             wire["metadata"], wire["metadataType"] = data, data_type
         case "idempotency_key":
             key = hashed(value)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Unpack
 
+from outlast import values
 from outlast.client import requests
 from outlast.client.answers import LogLine, Run, RunHandle
 from outlast.client.calls import Flow, Pages, call, flow
+from outlast.model import payload as packets
 from outlast.options import TriggerOptions, body
 from outlast.pending import Pending
 
@@ -63,14 +65,12 @@ def cancel(run: Which) -> Pending[str]:
 
 def replay(run: Which, payload: Any = ..., **overrides: Unpack[TriggerOptions]) -> Pending[RunHandle[Any]]:
     """A new run with the same payload, tags and metadata on the current version; overrides change what they name."""
-    from outlast.model import payload as packets
-
     wire = body((None, packets.JSON), overrides)["options"]
     wire.pop("parentRunId", None)
     if payload is ...:
         wire.pop("payloadType", None)
     else:
-        wire["payload"], wire["payloadType"] = packets.encode(payload)
+        wire["payload"], wire["payloadType"] = values.encode(payload)
     return call("runs.replay(…)", requests.replay_run(_id(run), wire))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
 import sys
 import typing
 from collections.abc import Callable
@@ -37,25 +40,17 @@ class Schema:
         adapter = self._adapter("payload")
         if adapter is None:
             return payload
-        return adapter.dump_python(adapter.validate_python(payload), mode="python")
+        # by alias: what the worker's validation asks for, and what readers in other languages know
+        return adapter.dump_python(adapter.validate_python(payload, **_names()), by_alias=True)
 
     def read(self, data: str | None, data_type: str) -> Any:
         if self._is_plain_callable:
             return self._explicit(packets.decode(data, data_type))
         adapter = self._adapter("payload")
-        if adapter is None:
-            return packets.decode(data, data_type)
-        if data is not None and data_type == packets.JSON:
-            return adapter.validate_json(data)  # JSON mode takes texts for dates also where the model is strict
-        return adapter.validate_python(packets.decode(data, data_type))
+        return _read(adapter, data, data_type)
 
     def read_output(self, data: str | None, data_type: str) -> Any:
-        adapter = self._adapter("return")
-        if adapter is None:
-            return packets.decode(data, data_type)
-        if data is not None and data_type == packets.JSON:
-            return adapter.validate_json(data)
-        return adapter.validate_python(packets.decode(data, data_type))
+        return _read(self._adapter("return"), data, data_type)
 
     def json_schema(self) -> dict[str, Any] | None:
         """The JSON schema of the payload, for forms and tools; None when there is none, or the type has none."""
@@ -95,6 +90,34 @@ class Schema:
             wanted = {key for key in ("payload", "return") if key in annotations}
             self._hints = typing.get_type_hints(self._fn, include_extras=True) if wanted else {}
         return self._hints.get(name, Any)
+
+
+def _read(adapter: TypeAdapter[Any] | None, data: str | None, data_type: str) -> Any:
+    if adapter is None:
+        return packets.decode(data, data_type)
+    if data is not None and data_type == packets.JSON:
+        return adapter.validate_json(data, **_names())  # JSON mode takes texts for dates also where the model is strict
+    value = packets.decode(data, data_type)
+    try:
+        return adapter.validate_python(value, **_names())
+    except ValueError:  # pydantic's ValidationError
+        if data is None or data_type != packets.SUPERJSON:
+            raise
+        try:  # a strict model takes dates as they were decoded, and ids, enums and sets only as JSON has them
+            return adapter.validate_json(json.dumps(packets.to_json(data, data_type)), **_names())
+        except ValueError:
+            pass
+        raise
+
+
+@functools.cache
+def _names() -> dict[str, Any]:
+    """Fields are also found by their names where an alias would only be read; pydantic has known how since 2.11."""
+    from pydantic import TypeAdapter
+
+    validate = cast("Callable[..., Any]", TypeAdapter.validate_python)  # pyright: ignore[reportUnknownMemberType]
+    known = "by_name" in inspect.signature(validate).parameters
+    return {"by_alias": True, "by_name": True} if known else {}
 
 
 def _readable(annotation: Any) -> Any:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
 from outlast import batch as _batch
 from outlast import queues as _queues
 from outlast import runs as _runs
 from outlast import tasks as _tasks
+from outlast.client.address import find
+from outlast.client.answers import RunHandle
 from outlast.client.calls import blocking, blocking_pages
-from outlast.client.connection import configure
+from outlast.client.client import Noun
+from outlast.client.connection import Connection, configure
 from outlast.decorator import task
-from outlast.errors import AbortTaskRun, SubtaskFailed
+from outlast.errors import AbortTaskRun, OutlastError, SubtaskFailed
 from outlast.hooks import local
 from outlast.idempotency import idempotency_key
 from outlast.logs import logger
@@ -22,16 +28,24 @@ from .hooks import Next
 from .options import Debounce
 from .results import Result
 from .retry import Retry
+from .tasks import Task
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = [
     "AbortTaskRun",
     "BatchItem",
+    "Client",
     "Debounce",
     "Next",
+    "OutlastError",
     "Result",
     "Retry",
     "RunContext",
+    "RunHandle",
     "SubtaskFailed",
+    "Task",
     "batch",
     "configure",
     "hooks",
@@ -81,3 +95,28 @@ class queues:
     resume = staticmethod(blocking(_queues.resume))
     override_concurrency_limit = staticmethod(blocking(_queues.override_concurrency_limit))
     reset_concurrency_limit = staticmethod(blocking(_queues.reset_concurrency_limit))
+
+
+class Client:
+    """The same nouns, for one server and key. `transport` carries the requests instead of a socket.
+
+    Raises:
+        ConfigurationError: nothing says where the server is.
+
+    Example:
+        >>> with Client(api_url="http://127.0.0.1:3040", secret_key="tr_dev_sk_…") as client:  # doctest: +SKIP
+        ...     client.runs.retrieve("run_…")
+    """
+
+    def __init__(self, *, api_url: str | None = None, secret_key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        self._connection = Connection(find(api_url, secret_key), sync_transport=transport)
+        self.tasks = tasks if TYPE_CHECKING else Noun(tasks, self._connection)
+        self.batch = batch if TYPE_CHECKING else Noun(batch, self._connection)
+        self.runs = runs if TYPE_CHECKING else Noun(runs, self._connection)
+        self.queues = queues if TYPE_CHECKING else Noun(queues, self._connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close_sync()

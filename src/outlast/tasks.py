@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar, Unpack, cast, overload
 import msgspec
 
 from outlast import hooks as hook_module
+from outlast import values
 from outlast.batch import BatchItem, Items, send
 from outlast.client import requests
 from outlast.client.answers import BatchHandle, RunHandle
@@ -178,7 +179,7 @@ class Task(Generic[In, Out]):
         """Check a payload on the caller's side and make its packet."""
         if payload is None and (self.payload_optional or not self.wants_payload):
             return None, packets.JSON
-        return packets.encode(self.schema.check(payload))
+        return values.encode(self.schema.check(payload))
 
     def parse_payload(self, data: str | None, data_type: str) -> Any:
         """What the function is called with.
@@ -194,7 +195,7 @@ class Task(Generic[In, Out]):
             raise TaskPayloadParsedError(f"the payload does not fit task {self.id!r}: {error}") from error
 
     def encode_output(self, value: Any) -> tuple[str | None, str]:
-        return packets.encode(value)
+        return values.encode(value)
 
     def decode_output(self, data: str | None, data_type: str) -> Out:
         return self.schema.read_output(data, data_type)
@@ -270,7 +271,7 @@ def checked_id(id: str) -> str:
 
 def trigger(id: str, payload: Any = None, **options: Unpack[TriggerOptions]) -> Pending[RunHandle[Any]]:
     """Make a run of a task by its id, without importing it; the payload is checked by the worker only."""
-    wire = body(packets.encode(payload), options)
+    wire = body(values.encode(payload), options)
     return flow(f"tasks.trigger({id!r}, …)", lambda: _trigger(checked_id(id), wire))
 
 

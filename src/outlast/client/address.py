@@ -27,14 +27,23 @@ def find(api_url: str | None = None, secret_key: str | None = None) -> Address:
         secret_key or os.environ.get("OUTLAST_SECRET_KEY") or os.environ.get("TRIGGER_SECRET_KEY") or os.environ.get("TRIGGER_ACCESS_TOKEN")
     )
     if url and key:
-        return Address(url.rstrip("/"), key)
+        return _checked(url, key)
     note = dev_note(Path.cwd())
     if note is not None and (not url or url.rstrip("/") == note["url"].rstrip("/")):
-        return Address(note["url"].rstrip("/"), key or note["key"])
+        return _checked(note["url"], key or note["key"])
     missing = "OUTLAST_SECRET_KEY" if url else "OUTLAST_API_URL and OUTLAST_SECRET_KEY"
     raise ConfigurationError(
         f"no Outlast server is known: start `outlast dev` in this project, or set {missing}, or call outlast.configure(…)"
     )
+
+
+def _checked(url: str, key: str) -> Address:
+    """Said now, by name: later it would be tried five times and end as "no answer"."""
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"the API URL {url!r} must begin with http:// or https://")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError("the secret key holds a space, a line break or another character that no key has: copy it again")
+    return Address(url.rstrip("/"), key)
 
 
 def dev_note(start: Path) -> dict[str, Any] | None:

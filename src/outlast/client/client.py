@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from outlast import batch, queues, runs, tasks
 from outlast.client.address import find
 from outlast.client.calls import bound
 from outlast.client.connection import Connection
 
+if TYPE_CHECKING:
+    import httpx
+
 
 class Client:
-    """The same nouns, for one server and key.
+    """The same nouns, for one server and key. `transport` carries the requests instead of a socket.
 
     Raises:
         ConfigurationError: nothing says where the server is.
@@ -23,12 +26,15 @@ class Client:
         ...     await client.runs.retrieve("run_…")
     """
 
-    def __init__(self, *, api_url: str | None = None, secret_key: str | None = None) -> None:
-        self._connection = Connection(find(api_url, secret_key))
-        self.tasks: Any = _Bound(tasks, self._connection)
-        self.batch: Any = _Bound(batch, self._connection)
-        self.runs: Any = _Bound(runs, self._connection)
-        self.queues: Any = _Bound(queues, self._connection)
+    def __init__(
+        self, *, api_url: str | None = None, secret_key: str | None = None, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._connection = Connection(find(api_url, secret_key), transport=transport)
+        # type checkers see the modules themselves: the verbs are theirs
+        self.tasks = tasks if TYPE_CHECKING else Noun(tasks, self._connection)
+        self.batch = batch if TYPE_CHECKING else Noun(batch, self._connection)
+        self.runs = runs if TYPE_CHECKING else Noun(runs, self._connection)
+        self.queues = queues if TYPE_CHECKING else Noun(queues, self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -37,10 +43,10 @@ class Client:
         await self._connection.close()
 
 
-class _Bound:
+class Noun:
     """A noun whose verbs use one connection."""
 
-    def __init__(self, noun: ModuleType, connection: Connection) -> None:
+    def __init__(self, noun: ModuleType | type, connection: Connection) -> None:
         self._noun = noun
         self._connection = connection
 

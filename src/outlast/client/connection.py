@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import random
+import threading
 import time
-import weakref
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from outlast.client.address import Address, find
 from outlast.client.requests import Request
-from outlast.errors import ConnectionFailed, api_error
+from outlast.current import attempt as current_attempt
+from outlast.errors import ApiError, ConnectionFailed, api_error
 
 if TYPE_CHECKING:
+    import asyncio
+
     import httpx
 
 T = TypeVar("T")
@@ -29,6 +32,11 @@ TIMEOUT = 65.0  # seconds; a long poll is held for at most 60
 API_VERSION = "2025-07-16"
 
 
+class _LoopClient(NamedTuple):
+    client: httpx.AsyncClient
+    keeper: AsyncGenerator[None]
+
+
 class Connection:
     """One server and key. Its HTTP clients are made when they are first needed, one for each event loop."""
 
@@ -38,12 +46,17 @@ class Connection:
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         sync_transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+        sleep_sync: Callable[[float], object] = time.sleep,
     ) -> None:
         self._address = address
         self._transport = transport
         self._sync_transport = sync_transport
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = weakref.WeakKeyDictionary()
+        self._sleep = sleep
+        self._sleep_sync = sleep_sync
+        self._clients: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
         self._sync: httpx.Client | None = None
+        self._lock = threading.Lock()
 
     @property
     def address(self) -> Address:
@@ -57,22 +70,24 @@ class Connection:
         Raises:
             ApiError: the server refused, or no try succeeded.
         """
+        import asyncio  # here: who only defines tasks does not wait for its 20 ms
+
         import httpx
 
-        client, headers = self._async_client(), self._headers(request)
+        client, headers, sleep = await self._async_client(), self._headers(request), self._sleep or asyncio.sleep
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 response = await client.request(request.method, request.path, content=request.body, params=request.query, headers=headers)
             except httpx.TransportError as error:
                 if attempt == ATTEMPTS:
                     raise self._unreachable(error) from error
-                await asyncio.sleep(_delay(attempt))
+                await sleep(_delay(attempt))
                 continue
             if response.is_success:
-                return request.parse(response.content, response.headers)
+                return self._parsed(request, response)
             if attempt == ATTEMPTS or not _may_help(response.status_code, response.headers):
                 raise _error(response.status_code, response.content, response.headers)
-            await asyncio.sleep(_pause(attempt, response.status_code, response.headers))
+            await sleep(_pause(attempt, response.status_code, response.headers))
         raise AssertionError("unreachable")
 
     def send_sync(self, request: Request[T]) -> T:
@@ -86,20 +101,22 @@ class Connection:
             except httpx.TransportError as error:
                 if attempt == ATTEMPTS:
                     raise self._unreachable(error) from error
-                time.sleep(_delay(attempt))
+                self._sleep_sync(_delay(attempt))
                 continue
             if response.is_success:
-                return request.parse(response.content, response.headers)
+                return self._parsed(request, response)
             if attempt == ATTEMPTS or not _may_help(response.status_code, response.headers):
                 raise _error(response.status_code, response.content, response.headers)
-            time.sleep(_pause(attempt, response.status_code, response.headers))
+            self._sleep_sync(_pause(attempt, response.status_code, response.headers))
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
         """Close the HTTP client of this loop, and the blocking one."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        import asyncio
+
+        held = self._clients.get(asyncio.get_running_loop())
+        if held is not None:
+            await held.keeper.aclose()
         self.close_sync()
 
     def close_sync(self) -> None:
@@ -108,32 +125,66 @@ class Connection:
             self._sync = None
 
     def _headers(self, request: Request[Any]) -> dict[str, str]:
+        from outlast import __version__
+
         headers = {
             "authorization": f"Bearer {self.address.key}",
             "content-type": "application/json",
+            "trigger-version": __version__,
             "x-trigger-api-version": API_VERSION,
             "x-trigger-source": "sdk",
+            "x-trigger-realtime-streams-version": "v2",
             "x-trigger-request-idempotency-key": request.id,
         }
+        if branch := os.environ.get("TRIGGER_PREVIEW_BRANCH"):
+            headers["x-trigger-branch"] = branch
+        if current_attempt.get() is not None:
+            headers["x-trigger-worker"] = "true"
+            headers["x-trigger-engine-version"] = "V2"
         headers.update(request.headers)
         return headers
 
-    def _async_client(self) -> httpx.AsyncClient:
+    async def _async_client(self) -> httpx.AsyncClient:
+        import asyncio
+
         import httpx
 
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
+        held = self._clients.get(loop)
+        if held is None:
+            for other in [other for other in self._clients if other.is_closed()]:
+                self._clients.pop(other, None)  # a loop that ended without a word
             client = httpx.AsyncClient(base_url=self.address.url, timeout=TIMEOUT, transport=self._transport, trust_env=False)
-            self._clients[loop] = client
-        return client
+            held = self._clients[loop] = _LoopClient(client, self._keep(loop, client))
+            await anext(held.keeper)
+        return held.client
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> AsyncGenerator[None]:
+        """Loops close the asynchronous generators begun in them before they end, and with this one the client's sockets."""
+        try:
+            yield
+        finally:
+            self._clients.pop(loop, None)
+            await client.aclose()
 
     def _sync_client(self) -> httpx.Client:
         import httpx
 
-        if self._sync is None:
-            self._sync = httpx.Client(base_url=self.address.url, timeout=TIMEOUT, transport=self._sync_transport, trust_env=False)
-        return self._sync
+        with self._lock:  # `def` tasks call from many threads
+            if self._sync is None:
+                self._sync = httpx.Client(base_url=self.address.url, timeout=TIMEOUT, transport=self._sync_transport, trust_env=False)
+            return self._sync
+
+    def _parsed(self, request: Request[T], response: httpx.Response) -> T:
+        try:
+            return request.parse(response.content, response.headers)
+        except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
+            raise ApiError(
+                f"{self.address.url} answered {request.path} with something else than an Outlast server does: is the address right?",
+                status=response.status_code,
+                headers=response.headers,
+                body=response.text[:500],
+            ) from error
 
     def _unreachable(self, error: Exception) -> ConnectionFailed:
         return ConnectionFailed(f"no answer from {self.address.url} after {ATTEMPTS} tries: {error or type(error).__name__}")

@@ -35,10 +35,12 @@ class Catalog:
         self._queues: dict[tuple[int, str], int] = {}
         self._lanes: OrderedDict[LaneKey, tuple[int, int]] = OrderedDict()
         self._fresh: list[tuple[int, str]] = []  # queues read by the flush that is under way
+        self._looked: set[int] = set()  # environments whose version was read again by it
 
     def begin(self) -> None:
         """A flush begins: what it reads may be its own, and is only true once it has committed."""
         self._fresh.clear()
+        self._looked.clear()
 
     def roll_back(self) -> None:
         """The flush did not commit: a queue it made never existed, and its id will be another one's."""
@@ -80,8 +82,9 @@ class Catalog:
     def place(self, tx: Connection, env_id: int, task: str, queue: str | None, version: str | None) -> Placement:
         current = self.environment(tx, env_id).current_version
         definition = self.definition(tx, env_id, version or current, task)
-        if definition is None and version is None:
+        if definition is None and version is None and env_id not in self._looked:
             # a version may have been registered by another server since the cache was filled
+            self._looked.add(env_id)
             self._environments.pop(env_id, None)
             fresh = self.environment(tx, env_id).current_version
             definition = self.definition(tx, env_id, fresh, task) if fresh != current else None

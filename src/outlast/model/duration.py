@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from outlast.model.limits import MAX_FUTURE_MS
 
@@ -12,6 +13,7 @@ _PART = re.compile(r"([0-9]+)(w|d|hr|h|m|s)")
 _UNIT_MS = {"w": 604_800_000, "d": 86_400_000, "hr": 3_600_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 
 
+@lru_cache(1_000)
 def parse_duration(text: str) -> int:
     """Milliseconds of a duration.
 

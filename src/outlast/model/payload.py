@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
@@ -20,6 +20,7 @@ from outlast.model.limits import MAX_JSON_DEPTH
 
 JSON = "application/json"
 SUPERJSON = "application/super+json"
+_Special = dict[str | None, Any]  # superjson's tree by path; None is the value itself
 
 
 class NotSerializable(ValueError):
@@ -34,11 +35,10 @@ def encode(value: Any) -> tuple[str | None, str]:
     """
     if value is None:
         return None, JSON
-    special: dict[str, Any] = {}
+    special: _Special = {}
     plain = _plain(value, [], special)
     if special:
-        values = special.get("", special)
-        return _dump({"json": plain, "meta": {"values": values}}), SUPERJSON
+        return _dump({"json": plain, "meta": {"values": special.get(None, special)}}), SUPERJSON
     return _dump(plain), JSON
 
 
@@ -77,24 +77,43 @@ def to_json(data: str | None, data_type: str) -> Any:
 def _load(data: str) -> Any:
     try:
         return msgspec.json.decode(data)
+    except RecursionError as error:
+        raise ValueError("not JSON that can be read: it is nested too deep") from error
     except msgspec.DecodeError as error:
-        # integers of more than 64 bits: the slower parser keeps them whole
+        # integers of very many digits: the slower parser keeps them whole, and is told to be as strict as the fast one
         try:
-            return json.loads(data)
-        except (ValueError, RecursionError):
+            found = json.loads(data, parse_constant=_refused, parse_float=_finite)
+            json.dumps(found, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):  # UnicodeEncodeError, of a lone surrogate, is a ValueError too
             raise ValueError(f"not JSON: {error}") from error
+        return found
+
+
+def _refused(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    return found if math.isfinite(found) else _refused(text)
+
+
+_to_text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
 def _dump(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
+        text = _to_text(value)
         text.encode()
     except UnicodeEncodeError as error:
         raise NotSerializable("the value holds a lone surrogate, which is no Unicode text") from error
+    except ValueError as error:
+        raise NotSerializable(f"the value cannot travel: {error}") from error  # an integer of more digits than Python prints
     return text
 
 
-def _plain(value: Any, path: list[str], special: dict[str, Any]) -> Any:
+def _plain(value: Any, path: list[str], special: _Special) -> Any:
+    """The JSON of a value; `path` is where it stands, and `special` is given what JSON cannot say."""
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType] - of Any, as is all JSON
     if value is None or kind is str or kind is bool or kind is int:
         return value
@@ -105,43 +124,87 @@ def _plain(value: Any, path: list[str], special: dict[str, Any]) -> Any:
     if len(path) > MAX_JSON_DEPTH:
         raise NotSerializable(f"{_where(path[:3])} … is nested deeper than {MAX_JSON_DEPTH}, or contains itself")
     if kind is dict:
-        return {_key(k, path): _plain(v, [*path, str(k)], special) for k, v in value.items()}
+        return _object(value, path, special)
     if kind is list or kind is tuple:
-        return [_plain(item, [*path, str(i)], special) for i, item in enumerate(value)]
+        return _array(value, path, special)
     return _other(value, path, special)
 
 
-def _other(value: Any, path: list[str], special: dict[str, Any]) -> Any:
+def _object(value: Mapping[Any, Any], path: list[str], special: _Special) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for key, item in value.items():
+        name = key if type(key) is str else _key(key, path)
+        path.append(name)
+        plain[name] = _plain(item, path, special)
+        path.pop()
+    return plain
+
+
+def _array(value: Iterable[Any], path: list[str], special: _Special) -> list[Any]:
+    plain: list[Any] = []
+    for i, item in enumerate(value):
+        path.append(str(i))
+        plain.append(_plain(item, path, special))
+        path.pop()
+    return plain
+
+
+def _other(value: Any, path: list[str], special: _Special) -> Any:
     match value:
         case datetime():
-            special[superjson.join_path(path)] = ["Date"]
-            aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-            return aware.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            special[_place(path)] = ["Date"]
+            return _date(value)
         case set() | frozenset():
-            inner: dict[str, Any] = {}
-            items = [_plain(item, [str(i)], inner) for i, item in enumerate(cast("set[Any]", value))]
-            special[superjson.join_path(path)] = ["set", inner] if inner else ["set"]
+            inner: _Special = {}
+            items = _array(cast("set[Any]", value), [], inner)
+            special[_place(path)] = ["set", inner] if inner else ["set"]
             return items
         case Enum():
             return _plain(value.value, path, special)
         case date() | time():
             return value.isoformat()
+        case timedelta():
+            return f"{'-' if value < timedelta() else ''}PT{_seconds(abs(value))}S"
         case UUID() | PurePath() | Decimal():
             return str(value)
         case str() | int() | float():
             return _plain(_base(value), path, special)
         case msgspec.Struct():
-            return _plain(msgspec.structs.asdict(value), path, special)
+            return _object(msgspec.structs.asdict(value), path, special)
         case Mapping():
-            return _plain(dict(cast("Mapping[Any, Any]", value)), path, special)
-        case list() | tuple():
-            return _plain(list(cast("list[Any]", value)), path, special)
+            return _object(cast("Mapping[Any, Any]", value), path, special)
+        case list() | tuple() | deque():
+            return _array(cast("Iterable[Any]", value), path, special)
         case _ if hasattr(value, "model_dump"):  # a pydantic model, without importing pydantic
-            return _plain(value.model_dump(mode="json"), path, special)
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)}, path, special)
+            # not in pydantic's JSON mode: it would turn secrets into stars and bytes into text without a word
+            return _plain(value.model_dump(by_alias=True), path, special)
+        case _ if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+            from dataclasses import fields  # with `inspect` behind it: not at import
+
+            return _object({f.name: getattr(value, f.name) for f in fields(value)}, path, special)
+        case _ if type(value).__module__ in _TEXTS:
+            return str(value)
         case _:
             raise NotSerializable(f"{_where(path)} is a {type(value).__qualname__}, which cannot travel: return plain data instead")
+
+
+def _place(path: list[str]) -> str | None:
+    return superjson.join_path(path) if path else None  # "" is a key like any other
+
+
+_TEXTS = frozenset({"ipaddress", "pydantic.networks"})  # addresses: their text says all
+
+
+def _date(value: datetime) -> str:
+    """As JavaScript writes it, in milliseconds, and finer only where something would be lost."""
+    aware = (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+    spec = "microseconds" if aware.microsecond % 1_000 else "milliseconds"
+    return aware.isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+def _seconds(value: timedelta) -> str:
+    whole = value // timedelta(seconds=1)
+    return f"{whole}.{value.microseconds:06d}" if value.microseconds else str(whole)
 
 
 def _base(value: Any) -> Any:

@@ -36,11 +36,11 @@ def split_path(path: str) -> list[str]:
 
 
 def join_path(parts: list[str]) -> str:
-    return ".".join(part.replace("\\", "\\\\").replace(".", "\\.") for part in parts)
+    return ".".join(part.replace("\\", "\\\\").replace(".", "\\.") if "." in part or "\\" in part else part for part in parts)
 
 
 def read(json: Any, meta: Mapping[str, Any] | None) -> Any:
-    """The value of a superjson packet."""
+    """The value of a superjson packet. `json` is changed: it must be freshly decoded."""
     values = (meta or {}).get("values")
     return json if values is None else _read_tree(json, values)
 
@@ -62,16 +62,27 @@ def _read_children(value: Any, tree: Any) -> Any:
 
 
 def _replace(value: Any, path: list[str], tree: Any) -> Any:
-    if not path:
-        return _read_tree(value, tree)
-    head, rest = path[0], path[1:]
-    if isinstance(value, dict) and head in value:
-        return {**cast("dict[str, Any]", value), head: _replace(cast("dict[str, Any]", value)[head], rest, tree)}
-    if isinstance(value, list) and head.isdecimal() and int(head) < len(cast("list[Any]", value)):
-        items = list(cast("list[Any]", value))
-        items[int(head)] = _replace(items[int(head)], rest, tree)
-        return items
-    return cast("Any", value)  # a path that leads nowhere says nothing
+    """In place: the packet was just decoded and is nobody else's, and a copy per path would be quadratic."""
+    *heads, last = path
+    holder = value
+    for head in heads:
+        found = _slot(holder, head)
+        if found is None:
+            return value  # a path that leads nowhere says nothing
+        holder = holder[found]
+    slot = _slot(holder, last)
+    if slot is not None:
+        holder[slot] = _read_tree(holder[slot], tree)
+    return value
+
+
+def _slot(holder: Any, name: str) -> str | int | None:
+    """Where a step of a path leads: a key, or an index."""
+    if isinstance(holder, dict):
+        return name if name in holder else None
+    if isinstance(holder, list) and name.isdecimal() and len(name) < 10:
+        return int(name) if int(name) < len(cast("list[Any]", holder)) else None
+    return None
 
 
 def _convert(value: Any, kind: Any) -> Any:

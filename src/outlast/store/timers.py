@@ -9,11 +9,11 @@ from outlast.store.database import Connection
 
 def add(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
     """(due_at, kind, ref)"""
-    tx.many("INSERT INTO timers (due_at, kind, ref) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
+    tx.insert("timers", ("due_at", "kind", "ref"), rows, or_ignore=True)
 
 
 def remove(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
-    tx.many("DELETE FROM timers WHERE due_at = ? AND kind = ? AND ref = ?", rows)
+    tx.delete("timers", ("due_at", "kind", "ref"), rows)
 
 
 def due(tx: Connection, now: int, limit: int) -> list[tuple[int, str, str]]:
@@ -27,11 +27,11 @@ def next_due(tx: Connection) -> int | None:
 
 def add_work(tx: Connection, rows: Sequence[tuple[str, str, str, int]]) -> None:
     """(id, kind, ref, run_after)"""
-    tx.many("INSERT INTO work (id, kind, ref, run_after) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+    tx.insert("work", ("id", "kind", "ref", "run_after"), rows, or_ignore=True)
 
 
 def remove_work(tx: Connection, rows: Sequence[tuple[str]]) -> None:
-    tx.many("DELETE FROM work WHERE id = ?", rows)
+    tx.delete("work", ["id"], rows)
 
 
 def due_work(tx: Connection, now: int, limit: int) -> list[tuple[str, str, str]]:
