@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.house import OUTLAST, House, until
 from benchmarks.load import BODY, TRIGGER, Pipe, batch_body
+from benchmarks.seed import seed
 
 Result = dict[str, Any]
 
@@ -87,6 +88,35 @@ async def drain(house: House) -> Result:
     pipe.close()
     house.stop(worker)
     return {"per_second": round(rate), "count": 10_000}
+
+
+async def backlog(house: House) -> Result:
+    """Drain with nothing else queued, then with 1,000,000 runs behind and as many finished ones beside: the claim must not notice."""
+    pipe = await Pipe.open("127.0.0.1", house.port)
+    await _register(pipe, house)
+    await pipe.send("POST", TRIGGER, house.key, BODY)
+    await asyncio.to_thread(seed, house, queued=10_000, finished=0)
+    empty = await _rate(pipe, house, 8_000)
+    await asyncio.to_thread(seed, house, queued=1_000_000, finished=1_000_000)
+    full = await _rate(pipe, house, 8_000)
+    pipe.close()
+    return {"per_second": full, "empty_per_second": empty, "ratio": round(full / empty, 2), "queued": 1_000_000, "finished": 1_000_000}
+
+
+async def _rate(pipe: Pipe, house: House, count: int) -> int:
+    """Runs per second that one worker takes off the queue."""
+    before = (await _queue(pipe, house))["queued"]
+    worker = house.start_worker("--executors", "1")
+
+    async def taken(n: int) -> bool:
+        return before - (await _queue(pipe, house))["queued"] >= n
+
+    await until(lambda: taken(1_000), seconds=120)
+    began, left = time.perf_counter(), (await _queue(pipe, house))["queued"]
+    await until(lambda: taken(count), seconds=120)
+    rate = (left - (await _queue(pipe, house))["queued"]) / (time.perf_counter() - began)
+    house.stop(worker)
+    return round(rate)
 
 
 async def _register(pipe: Pipe, house: House) -> None:
@@ -178,6 +208,7 @@ SCENARIOS: dict[str, Callable[[House], Coroutine[Any, Any, Result]]] = {
     "enqueue_bulk": enqueue_bulk,
     "drain": drain,
     "latency": latency,
+    "backlog": backlog,
     "memory": memory,
     "startup": startup,
 }

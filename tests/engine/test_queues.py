@@ -207,3 +207,24 @@ async def test_a_run_parked_after_its_version_looked_for_it_is_found(house: Hous
     house.session, house.version = opened.session, opened.version
     await house.upkeep.parked()
     assert [c.run.id for c in await house.claim(1)] == [run_id]
+
+
+async def test_a_lane_idle_for_an_hour_is_forgotten_and_made_anew(house: House) -> None:
+    await house.work(limited(1))
+    await house.trigger(concurrency_key="a")
+    [first] = await house.claim()
+    await house.trigger(concurrency_key="b")
+    house.clock.advance(seconds=3_601)
+    await house.upkeep.retention()  # one holds a slot, the other an entry
+    await house.end(first)
+    assert len(await house.engine.read(lambda tx: tx.all("SELECT 1 FROM lanes"))) == 2
+    for _ in range(2):
+        [c] = await house.claim() or [None]
+        if c is not None:
+            await house.end(c)
+    house.clock.advance(seconds=3_601)
+    await house.upkeep.retention()
+    assert await house.engine.read(lambda tx: tx.all("SELECT 1 FROM lanes")) == []
+    again = await house.trigger(concurrency_key="a")  # this server still has the lane's id in its cache
+    assert [c.run.id for c in await house.claim(2)] == [again]
+    await house.assert_sound()

@@ -62,7 +62,8 @@ def _load_lanes(view: View, wants: Rows) -> None:
         if ids is None:
             lanes.create(tx, env_id, [key], {key: BASE_ROUTE, (key[0], key[1], BASE_ROUTE): BASE_ROUTE}, view.now)
             ids = lanes.find(tx, key)
-        assert ids is not None
+        if ids is None:  # upkeep deletes it at this moment; at the next look it is gone, and made anew
+            raise NeedsLock(Rows())
         resolved[key] = ids
         view.new_lanes[key] = ids
     bases |= {base for _, base in resolved.values()}

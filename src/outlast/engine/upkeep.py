@@ -17,6 +17,7 @@ from outlast.store.database import Connection, DatabaseError
 log = logging.getLogger("outlast.upkeep")
 
 STEP = 200  # rows a step looks at
+IDLE_LANE_MS = 3_600_000  # a concurrency key that nobody used for an hour leaves nothing behind
 TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
 
 
@@ -147,6 +148,8 @@ class Upkeep:
         now = self.engine.clock.now()
         await self.engine.write(lambda tx: idempotency.prune(tx, now, 1_000))
         await self.engine.write(lambda tx: sessions_store.prune(tx, now - 86_400_000))
+        if idle := await self.engine.read(lambda tx: lanes.idle(tx, now - IDLE_LANE_MS, 500)):
+            await self.engine.write(lambda tx: lanes.delete_idle(tx, idle))
         if self.retention_ms is not None:
             before = now - self.retention_ms
             await self.engine.write(lambda tx: events.prune(tx, before, 5_000))

@@ -161,6 +161,23 @@ def counts(tx: Connection, queue_ids: Collection[int]) -> dict[int, tuple[int, i
     return {row[0]: (int(row[1]), int(row[2])) for row in rows}
 
 
+def idle(tx: Connection, before: int, limit: int) -> set[int]:
+    """Bases none of whose lanes was touched since, or holds or awaits anything."""
+    rows = tx.all(
+        "SELECT base_id FROM lanes WHERE base_id IS NOT NULL GROUP BY base_id"
+        " HAVING max(touched_at) < :before AND max(used) = 0 AND max(queued) = 0 LIMIT :limit",
+        before=before, limit=limit,
+    )  # fmt: skip
+    return {row[0] for row in rows}
+
+
+def delete_idle(tx: Connection, bases: Collection[int]) -> None:
+    """Under their locks; one that came to life meanwhile stays. Whoever knows their ids finds that out when it locks them."""
+    busy = {lane.base_id for lane in lock(tx, bases) if lane.used or lane.queued}
+    if gone := set(bases) - busy:
+        tx.execute("DELETE FROM lanes WHERE base_id {in:bases}", bases=sorted(gone))
+
+
 def wrong_counters(tx: Connection) -> list[tuple[int, int, int, int, int]]:
     """(lane id, used, slots, queued, entries) where a counter differs from what it counts. The rows are the truth."""
     rows = tx.all(
