@@ -20,15 +20,16 @@ from outlast.queues import queue
 from outlast.results import Result
 from outlast.retry import Retry
 from outlast.tasks import Task
+from outlast.version import __version__
 
 if TYPE_CHECKING:
     from outlast import sync
     from outlast.client.client import Client
     from outlast.embedded import Outlast
 
-__version__ = "0.1.0"
 
 __all__ = [
+    "__version__",
     "AbortTaskRun",
     "BatchItem",
     "Client",

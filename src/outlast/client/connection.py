@@ -15,6 +15,7 @@ from outlast.client.address import Address, find
 from outlast.client.requests import Request
 from outlast.current import attempt as current_attempt
 from outlast.errors import ApiError, ConnectionFailed, api_error
+from outlast.version import __version__
 
 if TYPE_CHECKING:
     import asyncio
@@ -125,7 +126,6 @@ class Connection:
             self._sync = None
 
     def _headers(self, request: Request[Any]) -> dict[str, str]:
-        from outlast import __version__
 
         headers = {
             "authorization": f"Bearer {self.address.key}",

@@ -1,0 +1,158 @@
+"""Durable operations of a run: recorded in its journal, in the transaction that makes what they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from outlast.engine import triggers
+from outlast.engine.operation import Lane, operation
+from outlast.engine.rows import NeedsLock, Rows
+from outlast.engine.view import View
+from outlast.model import lifecycle
+from outlast.model.journal import Entry, entry_id
+from outlast.model.refusal import Refusal
+from outlast.model.requests import CreateBatch, FailBatchItem, Forsake, Record, Suspend, Trigger, Triggered, WaitOver
+from outlast.model.run import Execution, Run, Status
+
+WAIT_TIMER = "wait"
+
+
+def _needs_entry(item: Record | Forsake, wants: Rows) -> None:
+    wants.runs.add(item.run_id)
+    key = item.entry.key if isinstance(item, Record) else item.key
+    wants.entries.add(entry_id(item.run_id, item.journal, key))
+    if isinstance(item, Record):
+        for child in _children(item):
+            triggers.needs(child, wants)
+
+
+def _children(r: Record) -> list[Trigger]:
+    return [r.child] if r.child is not None else [item for item in r.items if isinstance(item, Trigger)]
+
+
+def _lanes(view: View, r: Record) -> Iterable[Lane]:
+    return {key: env_id for child in _children(r) for key, env_id in triggers.lane(view, child)}.items()
+
+
+@operation(needs=_needs_entry, lanes=_lanes)
+def record(view: View, r: Record) -> Entry | Refusal:
+    """Once, however often it is sent: the entry that is there already is the answer."""
+    run = view.run(r.run_id)
+    if run is None:
+        return Refusal("not_found", f"run {r.run_id} does not exist")
+    if refusal := _fence(run, r.epoch, r.journal):
+        return refusal
+    known = view.entry(entry_id(r.run_id, r.journal, r.entry.key))
+    if known is not None:
+        return known
+    if r.child is not None:
+        return _record_child(view, run, r.entry, r.child)
+    if r.items:
+        return _record_batch(view, run, r)
+    if r.until is not None and r.until > view.now:
+        entry = view.record(run, replace(r.entry, status="pending", ref=str(r.until)))
+        view.writes.timers.add((r.until, WAIT_TIMER, entry_id(run.id, run.journal, entry.key)))
+        return entry
+    return view.record(run, r.entry)
+
+
+def _fence(run: Run, epoch: int, journal: int) -> Refusal | None:
+    # a task that the run does not wait for may go on while the run is suspended; it is still the same execution
+    if run.execution is Execution.SUSPENDED and run.epoch == epoch and run.journal == journal:
+        return None
+    if refusal := lifecycle.fence(run, epoch):
+        return refusal
+    if run.execution is Execution.PENDING_CANCEL:
+        return Refusal("run_cancelled", f"run {run.id} was cancelled")
+    if run.journal != journal:
+        return Refusal("stale_epoch", f"run {run.id} keeps the journal of attempt {run.journal}, not {journal}: stop it")
+    return None
+
+
+def _record_child(view: View, run: Run, entry: Entry, child: Trigger) -> Entry | Refusal:
+    waits = entry.kind == "trigger_and_wait"
+    journal_key = f"{run.journal}:{entry.key}"
+    made = triggers.trigger.decide(view, replace(child, parent_id=run.id, parent_key=journal_key if waits else None))
+    if isinstance(made, Refusal):
+        return made
+    entry = replace(entry, ref=made.run_id)
+    if not waits:
+        return view.record(run, replace(entry, status="ok"))
+    if not made.is_cached:
+        return view.record(run, replace(entry, status="pending"))
+    return _wait_for_existing(view, run, entry, made, journal_key)
+
+
+def _wait_for_existing(view: View, run: Run, entry: Entry, made: Triggered, journal_key: str) -> Entry:
+    """The child's idempotency key had made it before, for somebody else."""
+    child = view.run(made.run_id)
+    assert child is not None
+    if child.is_final:
+        data = view.data.get(child.id)
+        if data is None:
+            raise NeedsLock(Rows(data={child.id}))
+        if child.status is Status.COMPLETED:
+            return view.record(run, replace(entry, status="ok", value=data.output, value_type=data.output_type))
+        return view.record(run, replace(entry, status="error", value=data.error))
+    view.writes.waiters.append((child.id, run.id, journal_key))
+    view.runs[child.id] = replace(child, pending_waits=child.pending_waits + 1)
+    view.writes.changed.add(child.id)
+    return view.record(run, replace(entry, status="pending"))
+
+
+def _record_batch(view: View, run: Run, r: Record) -> Entry:
+    waits = r.entry.kind == "batch_and_wait"
+    env_id = run.env_id
+    parent_key = f"{run.journal}:{r.entry.key}" if waits else None
+    asked = CreateBatch(env_id=env_id, count=len(r.items), parent_id=run.id, parent_key=parent_key)
+    batch_id = triggers.create_batch.decide(view, asked).batch_id
+    # before its children: when none could be made, the batch is over at once
+    entry = view.record(run, replace(r.entry, status="pending" if waits else "ok", ref=batch_id))
+    for index, item in enumerate(r.items):
+        task, error = item if isinstance(item, tuple) else (item.task, "")
+        if isinstance(item, Trigger):
+            made = triggers.trigger.decide(view, replace(item, parent_id=run.id, batch_id=batch_id, batch_index=index))
+            if isinstance(made, Triggered):
+                continue
+            error = made.message
+        failed = FailBatchItem(env_id=env_id, batch_id=batch_id, index=index, task=task[:128], error=error[:4_000])
+        triggers.fail_batch_item.decide(view, failed)
+    return view.entry(entry_id(run.id, run.journal, entry.key)) or entry
+
+
+@operation(needs=_needs_entry)
+def forsake(view: View, f: Forsake) -> None:
+    """Nobody waits for it any more, live; so nobody may be given it in a replay. What it made goes on."""
+    run = view.run(f.run_id)
+    if run is None or _fence(run, f.epoch, f.journal) is not None:
+        return
+    entry = view.entry(entry_id(f.run_id, f.journal, f.key))
+    if entry is not None and entry.status == "pending":
+        view.rewrite(run, replace(entry, status="abandoned"))
+
+
+def _needs_run(s: Suspend, wants: Rows) -> None:
+    wants.runs.add(s.run_id)
+
+
+@operation(needs=_needs_run)
+def suspend(view: View, s: Suspend) -> Run | Refusal:
+    run = view.run(s.run_id)
+    if run is None:
+        return Refusal("not_found", f"run {s.run_id} does not exist")
+    return view.apply(lifecycle.suspend(run, epoch=s.epoch, seen=s.seen, executor=s.executor, now=view.now))
+
+
+def _needs_wait(w: WaitOver, wants: Rows) -> None:
+    wants.runs.add(w.run_id)
+    wants.entries.add(w.entry_id)
+
+
+@operation(needs=_needs_wait)
+def wait_over(view: View, w: WaitOver) -> None:
+    if w.due_at > view.now:
+        return
+    view.writes.gone_timers.add((w.due_at, WAIT_TIMER, w.entry_id))
+    view.settle(w.run_id, w.entry_id.partition(":")[2], "ok")

@@ -1,0 +1,90 @@
+"""The journals of runs, and who else waits for a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from outlast.model.journal import Entry, entry_id
+from outlast.store.database import Connection
+
+_FIELDS = tuple(field.name for field in msgspec.structs.fields(Entry))
+_SELECT = ", ".join(f"j.{name}" for name in _FIELDS)
+Written = tuple[str, int, int, Entry]  # run, journal, epoch, entry
+
+
+def insert(tx: Connection, rows: Sequence[Written]) -> None:
+    tx.insert(
+        "journal",
+        ("id", "run_id", "journal", "epoch", *_FIELDS),
+        [
+            (entry_id(run_id, journal, entry.key), run_id, journal, epoch, *msgspec.structs.astuple(entry))
+            for run_id, journal, epoch, entry in rows
+        ],
+    )
+
+
+def save(tx: Connection, entries: Mapping[str, Entry]) -> None:
+    """By id: how they ended."""
+    rows = [(e.status, e.seq, e.value, e.value_type, e.ref, id_) for id_, e in sorted(entries.items())]
+    tx.update("journal", ("status", "seq", "value", "value_type", "ref"), ["id"], rows)
+
+
+def find(tx: Connection, ids: Collection[str]) -> dict[str, Entry]:
+    if not ids:
+        return {}
+    return {row[0]: Entry(*row[1:]) for row in tx.all(f"SELECT j.id, {_SELECT} FROM journal j WHERE j.id {{in:ids}}", ids=sorted(ids))}
+
+
+def whole(tx: Connection, run_ids: Collection[str]) -> dict[str, list[Entry]]:
+    """All a new execution needs: the entries of the current journal, and the steps that went well in earlier ones, newest last."""
+    rows = tx.all(
+        f"SELECT j.run_id, {_SELECT} FROM runs r JOIN journal j ON j.run_id = r.id WHERE r.id {{in:ids}}"
+        " AND (j.journal = r.journal OR (j.journal < r.journal AND j.kind = 'step' AND j.status = 'ok'))"
+        " ORDER BY j.run_id, j.journal, j.seq",
+        ids=sorted(run_ids),
+    )  # fmt: skip
+    return _by_run(rows, run_ids)
+
+
+def unseen(tx: Connection, run_ids: Collection[str]) -> dict[str, list[Entry]]:
+    """What completed since the run blocked."""
+    rows = tx.all(
+        f"SELECT j.run_id, {_SELECT} FROM runs r JOIN journal j ON j.run_id = r.id AND j.journal = r.journal AND j.seq >= r.seen_seq"
+        " WHERE r.id {in:ids} ORDER BY j.run_id, j.seq",
+        ids=sorted(run_ids),
+    )
+    return _by_run(rows, run_ids)
+
+
+def since(tx: Connection, run_id: str, journal: int, seq: int) -> list[Entry]:
+    rows = tx.all(
+        f"SELECT {_SELECT} FROM journal j WHERE j.run_id = :run AND j.journal = :journal AND j.seq >= :seq ORDER BY j.seq",
+        run=run_id,
+        journal=journal,
+        seq=seq,
+    )
+    return [Entry(*row) for row in rows]
+
+
+def _by_run(rows: Sequence[tuple[object, ...]], run_ids: Collection[str]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {run_id: [] for run_id in run_ids}
+    for row in rows:
+        found[str(row[0])].append(Entry(*row[1:]))  # type: ignore[arg-type]
+    return found
+
+
+def add_waiters(tx: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
+    """(what is waited for, run, key in its journal)"""
+    tx.insert("edges", ("waitpoint_id", "run_id", "journal_key"), rows, or_ignore=True)
+
+
+def waiters(tx: Connection, id: str) -> list[tuple[str, str]]:
+    """(run, journal key) of those who wait for it."""
+    rows = tx.all("SELECT run_id, journal_key FROM edges WHERE waitpoint_id = :id ORDER BY run_id", id=id)
+    return [(row[0], row[1]) for row in rows]
+
+
+def remove_waiters(tx: Connection, ids: Sequence[str]) -> None:
+    tx.delete("edges", ["waitpoint_id"], [(id_,) for id_ in ids])
