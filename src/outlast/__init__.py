@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from outlast import batch, hooks, queues, runs, tasks
+from outlast import batch, hooks, queues, run, runs, tasks, wait
 from outlast.batch import BatchItem
 from outlast.client.answers import RunHandle
 from outlast.client.connection import configure
@@ -19,6 +19,7 @@ from outlast.options import Debounce
 from outlast.queues import queue
 from outlast.results import Result
 from outlast.retry import Retry
+from outlast.steps import step
 from outlast.tasks import Task
 from outlast.version import __version__
 
@@ -51,10 +52,13 @@ __all__ = [
     "logger",
     "queue",
     "queues",
+    "run",
     "runs",
+    "step",
     "sync",
     "task",
     "tasks",
+    "wait",
 ]
 
 # httpx, pydantic and the server cost a tenth of a second each: whoever only triggers never pays for them

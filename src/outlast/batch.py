@@ -6,14 +6,15 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
 
-from outlast import values
+from outlast import children, durable, values
 from outlast.client import requests
 from outlast.client.answers import BatchHandle, BatchState
 from outlast.client.calls import Flow, bound, call, flow, here
 from outlast.errors import InvalidValue
+from outlast.model import payload as packets
 from outlast.model.limits import MAX_BATCH_ITEMS
 from outlast.options import TriggerOptions, body
-from outlast.pending import Pending
+from outlast.pending import Pending, PendingBatch
 
 if TYPE_CHECKING:
     from outlast.client.connection import Connection
@@ -59,6 +60,16 @@ def trigger(items: Iterable[BatchItem[Any]] | AsyncIterable[BatchItem[Any]]) -> 
     return send("batch.trigger(…)", items, None)
 
 
+def trigger_and_wait(items: Iterable[BatchItem[Any]]) -> PendingBatch[Any]:
+    """Make a run for each item, each with its own task, and wait for all, inside a task.
+
+    Raises:
+        InvalidValue: an item without a task, or no item at all.
+        OutsideRunError: outside of a task: use trigger there.
+    """
+    return wait_for_all("batch.trigger_and_wait(…)", items, None)
+
+
 def retrieve(batch_id: str) -> Pending[BatchState]:
     """A batch with the ids of its runs, in the order of its items."""
     return call("batch.retrieve(…)", requests.retrieve_batch(batch_id))
@@ -73,7 +84,29 @@ def send(name: str, items: Iterable[Any] | AsyncIterable[Any], task: _Encodes | 
     wire = [_wire(item, task) for item in items]
     if not wire:
         raise InvalidValue(f"{name}: there is no item")
+    if bound.get() is None and (here_now := durable.here(name)) is not None:
+        return children.batch_trigger(here_now, name, wire)
     return flow(name, lambda: _send(wire))
+
+
+def wait_for_all(name: str, items: Iterable[Any], task: _Encodes | None) -> PendingBatch[Any]:
+    journal = durable.required(name)
+    listed = list(items)
+    wire = [_wire(item, task) for item in listed]
+    if not wire:
+        raise InvalidValue(f"{name}: there is no item")
+    known = {t.id: t for item in listed if (t := _task_of(item, task)) is not None}
+
+    def decode(id: str) -> children.Decode:
+        return known[id].decode_output if id in known else packets.decode
+
+    return children.batch_trigger_and_wait(journal, name, wire, decode)
+
+
+def _task_of(item: Any, task: Any) -> Any:
+    own = item.task if isinstance(item, BatchItem) else None
+    found: Any = own or task
+    return None if isinstance(found, str) else found
 
 
 def _send(wire: list[dict[str, Any]]) -> Flow[BatchHandle]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outlast.context import RunContext
 from outlast.errors import OutsideRunError
+
+if TYPE_CHECKING:
+    from outlast.durable import Durable
 
 Emit = Callable[[str, str, str, dict[str, Any] | None], None]
 
@@ -16,11 +19,12 @@ Emit = Callable[[str, str, str, dict[str, Any] | None], None]
 class Attempt:
     """What lives as long as one attempt. `cancelled` is set when it must stop; `emit` takes (level, source, message, data)."""
 
-    __slots__ = ("_cancelled", "ctx", "emit", "locals")
+    __slots__ = ("_cancelled", "ctx", "durable", "emit", "locals")
 
-    def __init__(self, *, ctx: RunContext, emit: Emit) -> None:
+    def __init__(self, *, ctx: RunContext, emit: Emit, durable: Durable | None = None) -> None:
         self.ctx = ctx
         self.emit = emit
+        self.durable = durable
         self.locals: dict[str, Any] = {}
         self._cancelled: threading.Event | None = None
 

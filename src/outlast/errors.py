@@ -5,6 +5,14 @@ OutlastError
 │   └── DuplicateTaskId        two tasks share an id; both places are named
 ├── NotBuiltYet                an option or call that comes with a later version; refused by name, never ignored
 ├── OutsideRunError            a call that only makes sense inside a task
+├── DurableError               what durable operations refuse
+│   ├── JournalMismatch        the code took another way than the execution it continues
+│   ├── DuplicateKeyError      one `key=` twice in one place
+│   ├── NestedDurableOpError   a durable operation inside a step
+│   ├── ScopeLostError         an asyncio task without a place of its own
+│   └── JournalTooLarge        too many durable operations in one run
+├── RunCancelled               the run was cancelled while its code waited
+├── StepFailed                 a step failed after its last try
 ├── InvalidValue               a value that cannot travel, or an option out of range (also a ValueError)
 │   └── TaskPayloadParsedError a payload that does not fit its task's schema
 ├── AbortTaskRun               raised by user code: fail now, do not retry
@@ -39,6 +47,42 @@ class NotBuiltYet(OutlastError):
 
 class OutsideRunError(OutlastError):
     """A call that only makes sense inside a task."""
+
+
+class DurableError(OutlastError):
+    """A durable operation that cannot be."""
+
+
+class JournalMismatch(DurableError):
+    """The code took another way than the execution it continues. Never retried by itself: a new attempt would repeat its children."""
+
+
+class DuplicateKeyError(DurableError):
+    """One `key=` was used twice in one place."""
+
+
+class NestedDurableOpError(DurableError):
+    """A durable operation inside a step."""
+
+
+class ScopeLostError(DurableError):
+    """A durable operation in an asyncio task that has no place of its own in the run."""
+
+
+class JournalTooLarge(DurableError):
+    """Too many durable operations in one run."""
+
+
+class RunCancelled(OutlastError):
+    """The run was cancelled while its code waited."""
+
+
+class StepFailed(OutlastError):
+    """A step failed after its last try. `error` says how."""
+
+    def __init__(self, message: str, *, error: Any = None) -> None:
+        super().__init__(message)
+        self.error = error
 
 
 class InvalidValue(OutlastError, ValueError):

@@ -19,7 +19,6 @@ LATER = {
     "isolation": "isolation= comes with durable waits",
     "retry_journal": "retry_journal= comes with durable waits",
     "on_cancel_when_suspended": "on_cancel_when_suspended= comes with durable waits",
-    "key": "key= comes with durable waits",
     "timeout": "timeout= comes with durable waits",
 }
 

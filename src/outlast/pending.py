@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
-from outlast.results import Result
+from outlast.results import BatchResult, Result
 
 Out = TypeVar("Out", covariant=True)
 
@@ -83,4 +83,20 @@ class PendingResult(Pending[Result[Out]]):
 
         blocking = self._blocking
         self._owned = True  # whoever holds the unwrapped call answers for awaiting it
+        return Pending(self._call + ".unwrap()", go, None if blocking is None else lambda: blocking().unwrap())
+
+
+class PendingBatch(Pending[BatchResult[Out]]):
+    """The awaitable of a batch that is waited for."""
+
+    __slots__ = ()
+
+    def unwrap(self) -> Pending[list[Out]]:
+        """The outputs themselves; raises SubtaskFailed when a run failed."""
+
+        async def go() -> list[Out]:
+            return (await self).unwrap()
+
+        blocking = self._blocking
+        self._owned = True
         return Pending(self._call + ".unwrap()", go, None if blocking is None else lambda: blocking().unwrap())

@@ -65,3 +65,28 @@ class Result(Generic[Out]):
     def __repr__(self) -> str:
         side = f"output={self._value!r}" if self.ok else f"error={self._value!r}"
         return f"Result(ok={self.ok}, run_id={self.run_id!r}, {side})"
+
+
+class BatchResult(Generic[Out]):
+    """The results of a batch, in the order of its items.
+
+    Example:
+        >>> [run.output for run in result.runs if run.ok]  # doctest: +SKIP
+    """
+
+    __slots__ = ("id", "runs")
+
+    def __init__(self, id: str, runs: list[Result[Out]]) -> None:
+        self.id = id
+        self.runs = runs
+
+    def unwrap(self) -> list[Out]:
+        """All outputs.
+
+        Raises:
+            SubtaskFailed: of the first run that failed.
+        """
+        return [run.unwrap() for run in self.runs]
+
+    def __repr__(self) -> str:
+        return f"BatchResult(id={self.id!r}, {sum(run.ok for run in self.runs)} of {len(self.runs)} ok)"

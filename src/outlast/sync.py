@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Self
 
 from outlast import batch as _batch
 from outlast import queues as _queues
+from outlast import run
 from outlast import runs as _runs
 from outlast import tasks as _tasks
+from outlast import wait as _wait
 from outlast.client.address import find
 from outlast.client.answers import RunHandle
 from outlast.client.calls import blocking, blocking_pages
@@ -20,6 +22,7 @@ from outlast.hooks import local
 from outlast.idempotency import idempotency_key
 from outlast.logs import logger
 from outlast.queues import queue
+from outlast.steps import step as _step
 
 from . import hooks
 from .batch import BatchItem
@@ -54,9 +57,12 @@ __all__ = [
     "logger",
     "queue",
     "queues",
+    "run",
     "runs",
+    "step",
     "task",
     "tasks",
+    "wait",
 ]
 
 
@@ -95,6 +101,14 @@ class queues:
     resume = staticmethod(blocking(_queues.resume))
     override_concurrency_limit = staticmethod(blocking(_queues.override_concurrency_limit))
     reset_concurrency_limit = staticmethod(blocking(_queues.reset_concurrency_limit))
+
+
+class wait:
+    for_ = staticmethod(blocking(_wait.for_))
+    until = staticmethod(blocking(_wait.until))
+
+
+step = blocking(_step)
 
 
 class Client:

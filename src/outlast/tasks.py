@@ -8,9 +8,9 @@ from typing import Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
 import msgspec
 
+from outlast import children, durable, values
 from outlast import hooks as hook_module
-from outlast import values
-from outlast.batch import BatchItem, Items, send
+from outlast.batch import BatchItem, Items, send, wait_for_all
 from outlast.client import requests
 from outlast.client.answers import BatchHandle, RunHandle
 from outlast.client.calls import Flow, bound, flow, run, run_sync
@@ -22,9 +22,9 @@ from outlast.model.limits import TASK_ID
 from outlast.model.manifest import QueueDefinition, TaskDefinition
 from outlast.model.retry import Retry
 from outlast.options import TriggerOptions, WaitOptions, body
-from outlast.pending import Pending, PendingResult
+from outlast.pending import Pending, PendingBatch, PendingResult
 from outlast.queues import Queue
-from outlast.results import Result, RunError
+from outlast.results import BatchResult, Result
 from outlast.schema import Schema
 
 T1 = TypeVar("T1")
@@ -98,6 +98,10 @@ class SyncTask(Generic[In, Out]):
         """Make a run for each item, 1,000 in one request."""
         return self._task.batch_trigger(items).block()
 
+    def batch_trigger_and_wait(self, items: Iterable[In | BatchItem[In]]) -> BatchResult[Out]:
+        """Make a run for each item and wait for all, inside a `def` task."""
+        return self._task.batch_trigger_and_wait(items).block()
+
 
 class Task(Generic[In, Out]):
     """A function that runs durably: trigger it from anywhere.
@@ -141,23 +145,25 @@ class Task(Generic[In, Out]):
             ValidationError: the payload does not fit (pydantic's own error); no run is made.
             ApiError: the server refused.
         """
-        wire = body(self.encode_payload(payload), options)
-        return flow(f"{self.id}.trigger(…)", lambda: _trigger(self.id, wire))
+        return _sent(f"{self.id}.trigger(…)", self.id, body(self.encode_payload(payload), options))
 
     @overload
     def trigger_and_wait(self: Task[None, Out], **options: Unpack[WaitOptions]) -> PendingResult[Out]: ...
     @overload
     def trigger_and_wait(self, payload: In, **options: Unpack[WaitOptions]) -> PendingResult[Out]: ...
     def trigger_and_wait(self, payload: Any = None, **options: Unpack[WaitOptions]) -> PendingResult[Out]:
-        """Make a run and wait for its end. Outside a task it simply waits; a Result says how it went.
+        """Make a run and wait for its end; a Result says how it went. Inside a task the wait holds no slot and survives a crash.
 
         Raises:
-            NotBuiltYet: inside a task, until durable waits exist.
+            NotBuiltYet: in a hook, where nothing can be recorded.
         """
-        if current_attempt.get() is not None:
-            raise NotBuiltYet("trigger_and_wait inside a task comes with durable waits: use trigger, and let the child go on")
-        wire = body(self.encode_payload(payload), options)
         name, target = f"{self.id}.trigger_and_wait(…)", bound.get()
+        key = options.pop("key", None)
+        wire = body(self.encode_payload(payload), options)
+        if (here := durable.here(name)) is not None:
+            return children.trigger_and_wait(here, name, self.id, wire, key, self.decode_output)
+        if current_attempt.get() is not None:
+            raise NotBuiltYet("trigger_and_wait in a hook or middleware: use trigger there, or wait in the task's function")
         return PendingResult(name, lambda: run(self._and_wait(wire), target), lambda: run_sync(self._and_wait(wire), target))
 
     def batch_trigger(self, items: Items[In]) -> Pending[BatchHandle]:
@@ -167,6 +173,15 @@ class Task(Generic[In, Out]):
             ValidationError: an item does not fit; nothing of its request was sent.
         """
         return send(f"{self.id}.batch_trigger(…)", cast("Any", items), self)
+
+    def batch_trigger_and_wait(self, items: Iterable[In | BatchItem[In]]) -> PendingBatch[Out]:
+        """Make a run for each item and wait for all, inside a task; the results come in the order of the items.
+
+        Raises:
+            OutsideRunError: outside of a task: use batch_trigger there.
+            ValidationError: an item does not fit; nothing was sent.
+        """
+        return wait_for_all(f"{self.id}.batch_trigger_and_wait(…)", items, self)
 
     @property
     def sync(self) -> SyncTask[In, Out]:
@@ -222,7 +237,7 @@ class Task(Generic[In, Out]):
         handle: RunHandle[Any] = yield requests.trigger(self.id, wire)
         outcome = yield from wait_for(handle.id)
         if not outcome.ok:
-            return Result(False, handle.id, self.id, _run_error(outcome))
+            return Result(False, handle.id, self.id, requests.run_error(outcome))
         return Result(True, handle.id, self.id, self.decode_output(outcome.output, outcome.output_type))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -240,10 +255,10 @@ def wait_for(run_id: str) -> Flow[requests.Outcome]:
             return outcome
 
 
-def _run_error(outcome: requests.Outcome) -> RunError:
-    error = outcome.error or {}
-    message = error.get("message") or f"the run ended as {outcome.status}"
-    return RunError(error.get("name") or error.get("code") or outcome.status, message, error.get("stackTrace"))
+def _sent(call: str, task_id: str, wire: dict[str, Any]) -> Pending[RunHandle[Any]]:
+    """Inside a task it is recorded, and made once however often the code is replayed."""
+    here = None if bound.get() is not None else durable.here(call)
+    return flow(call, lambda: _trigger(task_id, wire)) if here is None else children.trigger(here, call, task_id, wire)
 
 
 def _trigger(task_id: str, wire: dict[str, Any]) -> Flow[RunHandle[Any]]:
@@ -271,8 +286,7 @@ def checked_id(id: str) -> str:
 
 def trigger(id: str, payload: Any = None, **options: Unpack[TriggerOptions]) -> Pending[RunHandle[Any]]:
     """Make a run of a task by its id, without importing it; the payload is checked by the worker only."""
-    wire = body(values.encode(payload), options)
-    return flow(f"tasks.trigger({id!r}, …)", lambda: _trigger(checked_id(id), wire))
+    return _sent(f"tasks.trigger({id!r}, …)", checked_id(id), body(values.encode(payload), options))
 
 
 def batch_trigger(id: str, items: Iterable[Any] | AsyncIterable[Any]) -> Pending[BatchHandle]:

@@ -169,11 +169,11 @@ async def test_a_failed_run_is_a_result_and_unwrap_raises_it(wire: Wire) -> None
     assert (raised.value.run_id, raised.value.task_id) == ("run_1", "orders.fail")
 
 
-def test_inside_a_task_waiting_says_that_it_comes_later(wire: Wire) -> None:
+def test_in_a_hook_waiting_is_refused_by_name(wire: Wire) -> None:
     @task(id="orders.fail")
     async def fail() -> None: ...
 
-    with inside_a_task(), pytest.raises(NotBuiltYet, match="durable waits"):
+    with inside_a_task(), pytest.raises(NotBuiltYet, match="in a hook"):
         fail.trigger_and_wait()
 
 

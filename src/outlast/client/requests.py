@@ -12,6 +12,7 @@ import msgspec
 
 from outlast.client.answers import BatchHandle, BatchState, LogLine, Page, QueueState, Run, RunHandle, parse_run
 from outlast.model import payload as packets
+from outlast.results import RunError
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
@@ -114,6 +115,18 @@ _outcome = msgspec.json.Decoder(Outcome).decode
 def run_result(run_id: str, wait_seconds: int) -> Request[Outcome]:
     path = f"/api/outlast/v1/runs/{quote(run_id, safe='')}/result"
     return Request("GET", path, lambda c, _: _outcome(c), query={"wait": str(wait_seconds)})
+
+
+def batch_outcomes(batch_id: str) -> Request[list[Outcome]]:
+    """Of every item, in order; those that are not over say so."""
+    path = f"/api/outlast/v1/batches/{quote(batch_id, safe='')}/outcomes"
+    return Request("GET", path, lambda c, _: msgspec.json.decode(c, type=list[Outcome]))
+
+
+def run_error(outcome: Outcome) -> RunError:
+    error = outcome.error or {}
+    message = error.get("message") or f"the run ended as {outcome.status}"
+    return RunError(error.get("name") or error.get("code") or outcome.status, message, error.get("stackTrace"))
 
 
 def run_logs(run_id: str, after: int, limit: int) -> Request[Page[LogLine]]:

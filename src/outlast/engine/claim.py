@@ -9,12 +9,13 @@ import msgspec
 
 from outlast.engine.view import View
 from outlast.model import lifecycle
+from outlast.model.journal import Entry
 from outlast.model.lane import route, share
 from outlast.model.manifest import TaskDefinition
 from outlast.model.messages import Kind
 from outlast.model.refusal import Refusal
 from outlast.model.run import Execution, Run, RunData
-from outlast.store import catalog, lanes, runs
+from outlast.store import catalog, journal, lanes, runs
 from outlast.store.catalog import Environment
 
 MAX_CLAIMS = 200  # a flush stays short enough for the interactive calls behind it
@@ -42,6 +43,13 @@ class Claimed(msgspec.Struct, frozen=True):
     executor: str
     definition: TaskDefinition | None
     environment: Environment
+    before: Run  # as it was: who had its coroutine
+    entries: list[Entry] = []
+
+    @property
+    def is_hot(self) -> bool:
+        """It goes on in the executor that has its coroutine."""
+        return bool(self.before.resuming) and (self.before.held_by, self.before.executor) == (self.session, self.executor)
 
 
 @dataclass(slots=True)
@@ -86,8 +94,8 @@ def _claim_for(view: View, claims: Claims, env_id: int, version: str, kind: Kind
     picked = lanes.pick(view.tx, take)
     started = [found for run in picked if (found := _start(view, run, group, env)) is not None]
     claims.taken.extend(
-        Claimed(run, _NO_DATA, session, executor, view.catalog.definition(view.tx, env_id, run.version, run.task), env)
-        for run, session, executor in started
+        Claimed(run, _NO_DATA, session, executor, view.catalog.definition(view.tx, env_id, run.version, run.task), env, before)
+        for run, session, executor, before in started
     )
     if len(started) < there or len(claims.taken) >= MAX_CLAIMS or len(candidates) >= room:
         # expired entries made room, a run was held by somebody, or there is more than one flush takes.
@@ -112,7 +120,7 @@ def _lock_lanes(view: View, bases: set[int]) -> None:
         view.lanes[lane.id] = lane
 
 
-def _start(view: View, run: Run, group: list[Demand], env: Environment) -> tuple[Run, str, str] | None:
+def _start(view: View, run: Run, group: list[Demand], env: Environment) -> tuple[Run, str, str, Run] | None:
     known = view.runs.get(run.id)
     run = known if known is not None else run
     view.runs.setdefault(run.id, run)
@@ -122,13 +130,24 @@ def _start(view: View, run: Run, group: list[Demand], env: Environment) -> tuple
     if run.due_at is not None and run.due_at <= view.now and run.started_at is None:
         _expire(view, run)
         return None
-    demand = max(group, key=lambda d: d.free)
-    started = view.apply(lifecycle.claim(run, session=demand.session, version=demand.version, pin=not env.is_dev, now=view.now))
+    demand = _who(run, group)
+    started = view.apply(
+        lifecycle.claim(run, session=demand.session, version=demand.version, pin=not env.is_dev, executor=demand.executor, now=view.now)
+    )
     if isinstance(started, Refusal):
         return None
     view.take_slot(started, session=demand.session, executor=demand.executor)
     demand.free -= 1
-    return started, demand.session, demand.executor
+    return started, demand.session, demand.executor, run
+
+
+def _who(run: Run, group: list[Demand]) -> Demand:
+    """The executor that has the run's coroutine, if it has room; else the one with the most."""
+    if run.resuming:
+        for demand in group:
+            if demand.free > 0 and (demand.session, demand.executor) == (run.held_by, run.executor):
+                return demand
+    return max(group, key=lambda d: d.free)
 
 
 def _expire(view: View, run: Run) -> None:
@@ -142,4 +161,14 @@ def _add_data(view: View, claims: Claims) -> None:
         return
     missing = [c.run.id for c in claims.taken if c.run.id not in view.data]
     view.data.update(runs.data(view.tx, missing))
-    claims.taken = [msgspec.structs.replace(c, data=view.data.get(c.run.id) or RunData(run_id=c.run.id)) for c in claims.taken]
+    # the first claim of a run has no journal
+    hot = journal.unseen(view.tx, ids) if (ids := [c.run.id for c in claims.taken if c.is_hot]) else {}
+    cold = journal.whole(view.tx, ids) if (ids := [c.run.id for c in claims.taken if c.run.epoch > 1 and not c.is_hot]) else {}
+    claims.taken = [
+        msgspec.structs.replace(
+            c,
+            data=view.data.get(c.run.id) or RunData(run_id=c.run.id),
+            entries=hot.get(c.run.id) or cold.get(c.run.id) or [],
+        )
+        for c in claims.taken
+    ]

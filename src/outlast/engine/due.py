@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from outlast.engine.operation import operation
+from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import TIMER, View
 from outlast.model import lifecycle
 from outlast.model.refusal import Refusal
 from outlast.model.requests import DropWork, Due, Unpark
 from outlast.model.run import Execution, Run
-from outlast.store.lanes import LaneKey
 
 
 def _needs_run(item: Due | Unpark, wants: Rows) -> None:
@@ -37,9 +36,9 @@ def due(view: View, d: Due) -> Run | Refusal | None:
             return None
 
 
-def _unparked_lane(view: View, u: Unpark) -> tuple[LaneKey, int] | None:
+def _unparked_lane(view: View, u: Unpark) -> list[Lane]:
     place = view.place(u.env_id, u.task, u.queue, None)
-    return None if place.queue_id is None else ((place.queue_id, u.concurrency_key or "", place.route), u.env_id)
+    return [] if place.queue_id is None else [((place.queue_id, u.concurrency_key or "", place.route), u.env_id)]
 
 
 @operation(needs=_needs_run, lanes=_unparked_lane)

@@ -17,8 +17,9 @@ from outlast.engine.clock import Chance, Clock, SystemClock
 from outlast.engine.flush import Flusher, Outcome
 from outlast.engine.operation import Call, Operation
 from outlast.engine.signals import Signals
-from outlast.engine.view import Told
+from outlast.engine.view import Pushed, Told
 from outlast.model.ids import IdFactory
+from outlast.store import journal
 from outlast.store.database import Connection, Database
 
 I = TypeVar("I")  # noqa: E741
@@ -46,6 +47,7 @@ class Engine:
         self.demand: Callable[[], Sequence[Demand]] = list
         self.deliver: Callable[[list[Claimed]], None] = _ignore
         self.tell: Callable[[list[Told]], None] = _ignore
+        self.push: Callable[[list[Pushed]], None] = _ignore
         self.name = f"{self.chance.bits(64):016x}"
         ids = IdFactory(self.chance.bits)
         self._flusher = Flusher(database, self.catalog, self.clock.now, ids.new, time.sleep, self.name)
@@ -164,6 +166,8 @@ class Engine:
             self.deliver(outcome.claimed)
         if outcome.told:
             self.tell(outcome.told)
+        if outcome.pushed:
+            self.push(outcome.pushed)
         for call, future in batch:
             if future.done():
                 continue  # the caller went away; the work is done all the same
@@ -233,8 +237,15 @@ class Engine:
                 case "tell":
                     session, run_id, epoch = rest.split(":")
                     self.tell([Told(session, run_id, int(epoch))])
+                case "push":
+                    session, run_id, epoch, number, seq = rest.split(":")
+                    self._spawn(self._push(session, run_id, int(epoch), int(number), int(seq)))
                 case _:
                     pass
+
+    async def _push(self, session: str, run_id: str, epoch: int, number: int, seq: int) -> None:
+        entries = await self.read(lambda tx: journal.since(tx, run_id, number, seq))
+        self.push([Pushed(session, run_id, epoch, number, entry) for entry in entries])
 
     async def _poll(self) -> None:
         """The truth behind every hint."""
@@ -251,7 +262,7 @@ class Engine:
         task.add_done_callback(self._tasks.discard)
 
 
-_FREES = frozenset({"trigger", "complete", "give_back", "lose", "replay"})
+_FREES = frozenset({"trigger", "complete", "give_back", "lose", "replay", "record", "suspend", "wait_over"})
 
 
 def _no_demands() -> Sequence[Demand]:

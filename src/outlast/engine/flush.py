@@ -12,7 +12,7 @@ from outlast.engine.claim import Claimed, Claims, Demand, claim
 from outlast.engine.load import load
 from outlast.engine.operation import Call
 from outlast.engine.rows import NeedsLock, Rows
-from outlast.engine.view import Told, View
+from outlast.engine.view import Pushed, Told, View
 from outlast.engine.write import write
 from outlast.store import events
 from outlast.store.database import Again, Database, DatabaseError
@@ -29,6 +29,7 @@ class Outcome:
 
     claimed: list[Claimed] = field(default_factory=list[Claimed])
     told: list[Told] = field(default_factory=list[Told])
+    pushed: list[Pushed] = field(default_factory=list[Pushed])
     finished: set[str] = field(default_factory=set[str])
     woken: set[int] = field(default_factory=set[int])  # environments in which something may be claimable still
     catalog_changed: bool = False
@@ -36,6 +37,7 @@ class Outcome:
     def add(self, other: Outcome) -> None:
         self.claimed += other.claimed
         self.told += other.told
+        self.pushed += other.pushed
         self.finished |= other.finished
         self.woken |= other.woken
         self.catalog_changed |= other.catalog_changed
@@ -108,18 +110,19 @@ class Flusher:
             if self.catalog.lane(key) is None:
                 self.catalog.remember_lane(key, (lane_id, view.lanes[lane_id].base_id))
         woken = (view.woken - claims.looked) | claims.more
-        return Outcome(claims.taken, view.told, view.finished, woken, view.catalog_changed)
+        return Outcome(claims.taken, view.told, view.pushed, view.finished, woken, view.catalog_changed)
 
     def _placed(self, view: View, calls: Sequence[Call], wants: Rows) -> Rows:
         """The lanes of new runs must be locked with everything else, so their place is looked up before the fold."""
         for call in calls:
-            if call.operation.lanes is not None and (found := call.operation.lanes(view, call.item)) is not None:
-                wants.lanes[found[0]] = found[1]
+            if call.operation.lanes is not None:
+                wants.lanes.update(call.operation.lanes(view, call.item))
         return wants
 
     def _notify(self, view: View) -> None:
         """One hint for the other servers. It is sent by the commit, so nobody hears of what did not happen."""
         words = [f"env:{env}" for env in view.woken] + [f"tell:{t.session}:{t.run_id}:{t.epoch}" for t in view.told]
+        words += [f"push:{p.session}:{p.run_id}:{p.epoch}:{p.journal}:{p.entry.seq}" for p in view.pushed]
         if view.finished:
             words.append("finished")
         if view.catalog_changed:

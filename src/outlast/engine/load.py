@@ -8,7 +8,7 @@ from __future__ import annotations
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
 from outlast.model.run import Execution
-from outlast.store import batches, idempotency, lanes, runs, sessions
+from outlast.store import batches, idempotency, journal, lanes, runs, sessions
 from outlast.store.lanes import LaneKey
 
 BASE_ROUTE = "current"
@@ -23,6 +23,9 @@ def load(view: View, wants: Rows) -> None:
     holders = idempotency.holders(tx, wants.keys) if wants.keys else {}
     wants.runs.update(holder[0] for holder in holders.values())
     wants.runs.update(answer[0] for answer in view.requests.values() if answer[0].startswith("run_"))
+    for parent_id, entry in runs.parents(tx, wants.hashes):  # of runs that end now; others find out in the fold
+        wants.runs.add(parent_id)
+        wants.entries.add(entry)
     view.sessions = sessions.lock(tx, wants.sessions)
     view.runs = {run.id: run for run in runs.lock(tx, wants.runs)}
     wants.batches.update(run.batch_id for run in view.runs.values() if run.batch_id is not None and run.finished_at is None)
@@ -32,6 +35,7 @@ def load(view: View, wants: Rows) -> None:
         if moved := {holder[0] for holder in view.keys.values()} - wants.runs:
             raise NeedsLock(Rows(runs=moved))
     view.data = runs.data(tx, wants.data)
+    view.entries = journal.find(tx, wants.entries)
     if wants.hashes:
         final = [run_id for run_id in wants.hashes if (run := view.runs.get(run_id)) is not None and run.is_final]
         view.hashes = runs.result_hashes(tx, final)
@@ -46,7 +50,7 @@ def _load_lanes(view: View, wants: Rows) -> None:
     for queue_id in wants.queue_lanes:
         bases |= lanes.lanes_of_queue(tx, queue_id)
     for run in view.runs.values():
-        waits = run.execution is Execution.DELAYED or (run.execution is Execution.QUEUED and run.lane_id is None)
+        waits = run.execution in (Execution.DELAYED, Execution.SUSPENDED) or (run.execution is Execution.QUEUED and run.lane_id is None)
         if run.queue_id is not None and (waits or run.id in wants.requeued):
             wants.lanes[(run.queue_id, run.concurrency_key or "", run.route)] = run.env_id
     resolved: dict[LaneKey, tuple[int, int]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +12,7 @@ from outlast.store.lanes import LaneKey
 
 I = TypeVar("I")  # noqa: E741 - the item an operation takes
 R = TypeVar("R")
+Lane = tuple[LaneKey, int]  # with its environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Operation(Generic[I, R]):
     name: str
     needs: Callable[[Any, Rows], None]
     decide: Callable[[View, I], R]
-    lanes: Callable[[View, Any], tuple[LaneKey, int] | None] | None = None  # where a new entry goes, with its environment
+    lanes: Callable[[View, Any], Iterable[Lane]] | None = None  # where new entries go
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ class Call:
 
 
 def operation(
-    *, needs: Callable[[Any, Rows], None], lanes: Callable[[View, Any], tuple[LaneKey, int] | None] | None = None
+    *, needs: Callable[[Any, Rows], None], lanes: Callable[[View, Any], Iterable[Lane]] | None = None
 ) -> Callable[[Callable[[View, I], R]], Operation[I, R]]:
     def wrap(decide: Callable[[View, I], R]) -> Operation[I, R]:
         return Operation(decide.__name__, needs, decide, lanes)

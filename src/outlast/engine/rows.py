@@ -23,11 +23,11 @@ class Rows:
     requeued: set[str] = field(default_factory=set[str])  # runs that may go back to their queue
     data: set[str] = field(default_factory=set[str])
     hashes: set[str] = field(default_factory=set[str])  # result hashes of these runs
+    entries: set[str] = field(default_factory=set[str])  # of journals, by id
 
     def add(self, other: Rows) -> None:
-        for name in ("sessions", "runs", "batches", "keys", "queue_lanes", "requests", "batch_items", "requeued", "data", "hashes"):
+        for name in self.__slots__:
             getattr(self, name).update(getattr(other, name))
-        self.lanes.update(other.lanes)
 
 
 class NeedsLock(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from outlast.engine.catalog import Placement
-from outlast.engine.operation import operation
+from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
 from outlast.model import lifecycle
@@ -15,7 +15,6 @@ from outlast.model.requests import BatchCreated, CreateBatch, FailBatchItem, Rep
 from outlast.model.run import RELEASES_KEY, Execution, Run, RunData, RunOptions, Status
 from outlast.store import catalog
 from outlast.store.batches import Batch
-from outlast.store.lanes import LaneKey
 
 DEV_TTL_MS = 600_000  # a laptop's queue should not fire hours later; Trigger.dev's default in development
 
@@ -24,7 +23,7 @@ def _request_key(t: Trigger | CreateBatch | Replay, what: str) -> str | None:
     return f"{t.env_id}:{what}:{t.request_id}" if t.request_id else None
 
 
-def _needs(t: Trigger, wants: Rows) -> None:
+def needs(t: Trigger, wants: Rows) -> None:
     if key := _request_key(t, t.task):
         wants.requests.add(key)
     if t.idempotency_hash:
@@ -36,14 +35,14 @@ def _needs(t: Trigger, wants: Rows) -> None:
         wants.batch_items.add((t.batch_id, t.batch_index))
 
 
-def _lane(view: View, t: Trigger) -> tuple[LaneKey, int] | None:
+def lane(view: View, t: Trigger) -> list[Lane]:
     place = view.place(t.env_id, t.task, t.queue, t.locked_version)
     if place.queue_id is None or (t.delay_until is not None and t.delay_until > view.now):
-        return None
-    return (place.queue_id, t.concurrency_key or "", place.route), t.env_id
+        return []
+    return [((place.queue_id, t.concurrency_key or "", place.route), t.env_id)]
 
 
-@operation(needs=_needs, lanes=_lane)
+@operation(needs=needs, lanes=lane)
 def trigger(view: View, t: Trigger) -> Triggered | Refusal:
     """One run, however often the client sends it, and however many use its idempotency key."""
     if (answer := _answered(view, t)) is not None:
@@ -163,6 +162,7 @@ def _new_run(view: View, t: Trigger, place: Placement, parent: Run | None) -> Ru
         version=t.locked_version,
         locked_version=t.locked_version,
         parent_id=parent.id if parent else None,
+        parent_key=t.parent_key,
         root_id=(parent.root_id or parent.id) if parent else None,
         depth=parent.depth + 1 if parent else 0,
         batch_id=t.batch_id,
@@ -223,9 +223,9 @@ def replay(view: View, r: Replay) -> Triggered | Refusal:
     overrides = dict(r.overrides)
     options = replace(kept, **overrides.pop("options", {}))
     again = replace(again, **overrides, options=options)
-    found = _lane(view, again)
-    if found is not None and found[0] not in view.lane_ids:
-        raise NeedsLock(Rows(lanes={found[0]: found[1]}))
+    missing = {key: env_id for key, env_id in lane(view, again) if key not in view.lane_ids}
+    if missing:
+        raise NeedsLock(Rows(lanes=missing))
     made = trigger.decide(view, again)
     if key and isinstance(made, Triggered):
         view.writes.requests[key] = (made.run_id, None, view.now + REQUEST_TTL_MS)
@@ -247,6 +247,7 @@ def create_batch(view: View, b: CreateBatch) -> BatchCreated:
         id=view.new_id("batch"),
         env_id=b.env_id,
         parent_id=b.parent_id,
+        parent_key=b.parent_key,
         idempotency_key=b.idempotency_key,
         expected=b.count,
         remaining=b.count,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-from outlast.engine import attempts, control, due, queues, sessions
+from outlast.engine import attempts, control, due, durable, queues, sessions
 from outlast.engine.engine import Engine
 from outlast.model.limits import LEASE_MS, UPKEEP_MS
-from outlast.model.requests import CancelChildren, CloseSession, DropWork, Due, Lose, ReopenQueue, Unpark
+from outlast.model.requests import CancelChildren, CloseSession, DropWork, Due, Lose, ReopenQueue, Unpark, WaitOver
 from outlast.store import catalog, events, idempotency, lanes, runs, timers
 from outlast.store import sessions as sessions_store
 from outlast.store.database import Connection, DatabaseError
@@ -62,11 +63,16 @@ class Upkeep:
         while rows := await self.engine.read(lambda tx: timers.due(tx, now, STEP)):
             done += len(rows)
             await self._all(
-                [self.engine.submit(due.due, Due(run_id=ref, due_at=due_at), bulk=True) for due_at, _, ref in rows],
+                [self._due(kind, ref, due_at) for due_at, kind, ref in rows],
             )
             if len(rows) < STEP:
                 break
         return done
+
+    def _due(self, kind: str, ref: str, due_at: int) -> asyncio.Future[Any]:
+        if kind == durable.WAIT_TIMER:
+            return self.engine.submit(durable.wait_over, WaitOver(run_id=ref.partition(":")[0], entry_id=ref, due_at=due_at))
+        return self.engine.submit(due.due, Due(run_id=ref, due_at=due_at), bulk=True)
 
     async def work(self) -> int:
         """Durable work items: cascades, and runs that waited for a version."""

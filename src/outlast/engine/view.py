@@ -10,6 +10,7 @@ import msgspec
 
 from outlast.engine.catalog import Catalog, Placement
 from outlast.engine.rows import NeedsLock, Rows
+from outlast.model import lifecycle
 from outlast.model.change import (
     CancelChildren,
     Change,
@@ -24,14 +25,17 @@ from outlast.model.change import (
     TellWorker,
     Unpark,
 )
+from outlast.model.journal import Entry, EntryStatus, entry_id
 from outlast.model.lane import Lane
 from outlast.model.lifecycle import TRANSITIONS
 from outlast.model.messages import LogLine
 from outlast.model.refusal import Refusal
-from outlast.model.run import FAILED, Event, Run, RunData, RunOptions
+from outlast.model.run import FAILED, Event, Execution, Run, RunData, RunOptions, Status
+from outlast.store import journal
 from outlast.store.batches import Batch
 from outlast.store.database import Connection
 from outlast.store.idempotency import Key
+from outlast.store.journal import Written
 from outlast.store.lanes import LaneKey
 from outlast.store.sessions import Session
 
@@ -44,6 +48,16 @@ class Told(msgspec.Struct, frozen=True):
     session: str
     run_id: str
     epoch: int
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """A completion for a run that executes now; its worker is given it after the commit."""
+
+    session: str
+    run_id: str
+    epoch: int
+    journal: int
+    entry: Entry
 
 
 @dataclass(slots=True)
@@ -77,6 +91,10 @@ class Writes:
     lanes: set[int] = field(default_factory=set[int])
     bases: set[int] = field(default_factory=set[int])
     logs: list[LogLine] = field(default_factory=list[LogLine])
+    born_entries: dict[str, Written] = field(default_factory=dict[str, Written])
+    journal: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    waiters: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    gone_waiters: list[str] = field(default_factory=list[str])
 
 
 class View:
@@ -97,11 +115,13 @@ class View:
         self.batches: dict[str, Batch] = {}
         self.batch_items: dict[tuple[str, int], str | None] = {}
         self.sessions: dict[str, Session] = {}
+        self.entries: dict[str, Entry] = {}
         self.loaded = Rows()
         self.writes = Writes()
         self.events: dict[str, Event] = {}
         self.finished: set[str] = set()
         self.told: list[Told] = []
+        self.pushed: list[Pushed] = []
         self.woken: set[int] = set()  # environments in which something became claimable
         self.catalog_changed = False
         self.new_lanes: dict[LaneKey, tuple[int, int]] = {}
@@ -195,6 +215,7 @@ class View:
         self.finished.add(run.id)
         if run.status in FAILED:
             self.writes.failures.append((run.env_id, run.id))
+        self._tell_waiters(run, done)
         if run.batch_id is None:
             return
         batch = self.batch(run.batch_id)
@@ -211,9 +232,68 @@ class View:
         batch.updated_at = self.now
         if batch.remaining == 0 and batch.sealed_at is not None and batch.completed_at is None:
             batch.completed_at = self.now
+            if batch.parent_id is not None and batch.parent_key is not None:
+                self.settle(batch.parent_id, batch.parent_key, "ok")
         self.writes.batches.add(batch.id)
 
     touch_batch = _touch_batch
+
+    # ---- journals
+
+    def entry(self, id: str) -> Entry | None:
+        if id not in self.loaded.entries and id not in self.entries:
+            raise NeedsLock(Rows(entries={id}))
+        return self.entries.get(id)
+
+    def record(self, run: Run, entry: Entry) -> Entry:
+        """A new entry of the run's journal; one that is done already takes the next place in the order of delivery."""
+        if entry.status != "pending":
+            entry = msgspec.structs.replace(entry, seq=run.next_seq)
+            self._count(run)
+        id_ = entry_id(run.id, run.journal, entry.key)
+        self.entries[id_] = entry
+        self.writes.born_entries[id_] = (run.id, run.journal, run.epoch, entry)
+        return entry
+
+    def rewrite(self, run: Run, entry: Entry) -> None:
+        id_ = entry_id(run.id, run.journal, entry.key)
+        self.entries[id_] = entry
+        if id_ in self.writes.born_entries:
+            self.writes.born_entries[id_] = (run.id, run.journal, run.epoch, entry)
+        else:
+            self.writes.journal[id_] = entry
+
+    def settle(self, run_id: str, journal_key: str, status: EntryStatus, value: str | None = None, value_type: str | None = None) -> None:
+        """What a run waited for has come. `journal_key` is "journal:key"; one of an earlier journal is not waited for any more."""
+        run = self.run(run_id)
+        if run is None or run.is_final or journal_key.partition(":")[0] != str(run.journal):
+            return
+        entry = self.entry(f"{run_id}:{journal_key}")
+        if entry is None or entry.status != "pending":
+            return
+        entry = msgspec.structs.replace(entry, status=status, seq=run.next_seq, value=value, value_type=value_type)
+        self.rewrite(run, entry)
+        run = self._count(run)
+        if run.execution is Execution.SUSPENDED:
+            self.apply(lifecycle.resume(run, now=self.now))
+        elif run.execution is Execution.EXECUTING and run.held_by is not None:
+            self.pushed.append(Pushed(run.held_by, run.id, run.epoch, run.journal, entry))
+
+    def _count(self, run: Run) -> Run:
+        """One completion more: a counter, not a change that anybody must hear of."""
+        run = self.runs[run.id] = msgspec.structs.replace(self.runs[run.id], next_seq=run.next_seq + 1)
+        self.writes.changed.add(run.id)
+        return run
+
+    def _tell_waiters(self, run: Run, done: Finish) -> None:
+        ok = run.status is Status.COMPLETED
+        value, value_type = (done.output, done.output_type) if ok else (done.error, None)
+        if run.parent_id is not None and run.parent_key is not None:
+            self.settle(run.parent_id, run.parent_key, "ok" if ok else "error", value, value_type)
+        if run.pending_waits:
+            for waiter, journal_key in journal.waiters(self.tx, run.id):
+                self.settle(waiter, journal_key, "ok" if ok else "error", value, value_type)
+            self.writes.gone_waiters.append(run.id)
 
     # ---- lanes
 

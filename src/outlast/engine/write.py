@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from outlast.engine.view import View, Writes
 from outlast.model.change import Finish
 from outlast.model.run import RunData
-from outlast.store import batches, events, idempotency, lanes, runs, sessions, timers
+from outlast.store import batches, events, idempotency, journal, lanes, runs, sessions, timers
 
 
 def write(view: View) -> None:
@@ -21,6 +21,10 @@ def write(view: View) -> None:
     if w.batches - w.born_batches:
         batches.save(tx, [view.batches[b] for b in w.batches - w.born_batches])
     batches.add_items(tx, w.batch_items)
+    journal.insert(tx, list(w.born_entries.values()))
+    journal.save(tx, w.journal)
+    journal.add_waiters(tx, w.waiters)
+    journal.remove_waiters(tx, w.gone_waiters)
     timers.remove(tx, sorted(w.gone_timers))
     timers.add(tx, sorted(w.timers))
     timers.remove_work(tx, w.gone_work)

@@ -98,8 +98,26 @@ def unpark(run: Run, *, queue_id: int, queue: str, to: str, ttl_ms: int | None, 
     return Change(out, "queued", (UNPARK, *effects))
 
 
-def claim(run: Run, *, session: str, version: str, pin: bool, now: int) -> Change | Refusal:
-    """A worker with a free slot takes the run and starts it, in one write: attempt + 1, epoch + 1.
+def suspend(run: Run, *, epoch: int, seen: int, executor: str, now: int) -> Change | Refusal:
+    """The run's code waits: its slot is free at once, its coroutine stays where it is."""
+    if refusal := fence(run, epoch):
+        return refusal
+    if run.execution is not E.EXECUTING:
+        return Refusal("stopping", f"run {run.id} is being stopped")
+    if run.next_seq > seen:
+        return Refusal("newer", f"run {run.id} has {run.next_seq} completions, {seen} were given to its code", {"journal": run.journal})
+    waiting = replace(run, status=Status.WAITING, execution=E.SUSPENDED, executor=executor, seen_seq=seen, updated_at=now)
+    return Change(waiting, "waiting", (FREE_SLOT,))
+
+
+def resume(run: Run, *, now: int) -> Change:
+    """What it waits for has come: back to its first place in the queue, in front of what was triggered later."""
+    assert run.execution is E.SUSPENDED
+    return Change(replace(run, execution=E.QUEUED, resuming=1, updated_at=now), "resumed", (ENQUEUE,))
+
+
+def claim(run: Run, *, session: str, version: str, pin: bool, executor: str | None = None, now: int) -> Change | Refusal:
+    """A worker with a free slot takes the run and starts it, in one write: attempt + 1 (not if it goes on), epoch + 1.
 
     `pin`: from now on only workers of this version may have the run (development, with one copy of the code, does not pin).
     """
@@ -111,15 +129,17 @@ def claim(run: Run, *, session: str, version: str, pin: bool, now: int) -> Chang
         status=Status.EXECUTING,
         execution=E.EXECUTING,
         epoch=run.epoch + 1,
-        attempt=run.attempt + 1,
+        attempt=run.attempt + 1 - run.resuming,
+        resuming=0,
         held_by=session,
+        executor=executor,
         version=run.version if pin and run.version else version,
         route=route(version, kind_of(run.route)) if pin else run.route,
         due_at=None,
         started_at=run.started_at or now,
         updated_at=now,
     )
-    return Change(started, "started", effects)
+    return Change(started, "continued" if run.resuming else "started", effects)
 
 
 def expire(run: Run, *, now: int) -> Change | Refusal:
@@ -159,7 +179,9 @@ def fail_attempt(run: Run, result: Result, *, now: int) -> Change:
         return _fail(run, Status.FAILED, result, now=now)
     data: dict[str, object] = {"error": result.error_name, "retry_at": now + result.retry_delay_ms}
     if result.retry_delay_ms < WARM_RETRY_MS:
-        return Change(replace(run, attempt=run.attempt + 1, updated_at=now), "retrying", (), data)
+        following = run.attempt + 1
+        return Change(replace(run, attempt=following, journal=following, next_seq=0, seen_seq=0, updated_at=now), "retrying", (), data)
+    run = replace(run, journal=run.attempt + 1, next_seq=0, seen_seq=0)
     return _requeue(run, at=now + result.retry_delay_ms, reason="retrying", now=now, data=data)
 
 
@@ -190,7 +212,7 @@ def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Cha
 def give_back(run: Run, *, reason: str, now: int) -> Change:
     """A claimed run that never began: the attempt is given back and a delivery counted; the twelfth is the last."""
     back = replace(run, attempt=max(0, run.attempt - 1), deliveries=run.deliveries + 1)
-    if reason == "drain":
+    if reason in ("drain", "not_held"):
         back = replace(back, deliveries=run.deliveries)
     if back.deliveries >= MAX_DELIVERIES:
         error = internal(
@@ -208,7 +230,8 @@ def cancel(run: Run, *, reason: str, now: int) -> Change | Refusal:
         return Refusal("run_final", f"run {run.id} is already {run.status.value}", {"status": run.status.value})
     error = Finish(error=encode_failure(internal("TASK_RUN_CANCELLED", reason)))
     if run.execution not in HOLDS_SLOT:
-        return _finish(run, Status.CANCELED, "cancelled", error, now=now, more=(CANCEL_CHILDREN,))
+        told = (TELL_WORKER,) if run.held_by is not None else ()  # its coroutine waits there
+        return _finish(run, Status.CANCELED, "cancelled", error, now=now, more=(*told, CANCEL_CHILDREN))
     due_at = now + CANCEL_DEADLINE_MS
     asked = replace(
         run,
@@ -242,7 +265,7 @@ def retry_due(run: Run, *, now: int) -> Change | Refusal:
 
 
 def _requeue(run: Run, *, at: int, reason: str, now: int, data: dict[str, object] | None = None) -> Change:
-    back = replace(run, execution=E.QUEUED, held_by=None, updated_at=now)
+    back = replace(run, execution=E.QUEUED, held_by=None, executor=None, updated_at=now)
     if at <= now:
         return Change(replace(back, status=Status.QUEUED, due_at=None), reason, (FREE_SLOT, ENQUEUE), data)
     # between attempts users see EXECUTING ("Reattempting"), as in Trigger.dev
@@ -267,5 +290,5 @@ def _finish(
         effects.append(UNPARK)
     if run.due_at is not None and run.execution is not E.PENDING_VERSION:
         effects.append(ClearTimer(run.due_at))
-    final = replace(run, status=status, execution=E.FINISHED, held_by=None, due_at=None, finished_at=now, updated_at=now)
+    final = replace(run, status=status, execution=E.FINISHED, held_by=None, executor=None, due_at=None, finished_at=now, updated_at=now)
     return Change(final, reason, (*effects, *more), data)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from outlast.model.failure import Failure
+from outlast.model.journal import Entry, OpKind
 from outlast.model.manifest import Manifest
 
 MAX_FRAME_MESSAGES = 1_000
@@ -108,7 +109,41 @@ class Release(Message, tag="release", frozen=True, array_like=True):
     n: int
     run_id: str
     epoch: int
-    reason: Literal["drain", "missing_code", "not_started"]
+    reason: Literal["drain", "missing_code", "not_started", "not_held"]
+
+
+class Op(Message, tag="op", frozen=True, array_like=True):
+    """A durable operation of a run: recorded, with what it makes, in one transaction. `args` depend on the kind."""
+
+    n: int
+    run_id: str
+    epoch: int
+    journal: int
+    key: str
+    op: OpKind
+    label: str
+    fingerprint: str
+    location: str
+    args: dict[str, Any]
+
+
+class Abandoned(Message, tag="abandoned", frozen=True, array_like=True):
+    """Nobody waits for this operation any more: another execution must not be given its result either."""
+
+    n: int
+    run_id: str
+    epoch: int
+    journal: int
+    key: str
+
+
+class Blocked(Message, tag="blocked", frozen=True, array_like=True):
+    """The code of a run waits for durable operations only. `seen`: how many completions it has been given."""
+
+    n: int
+    run_id: str
+    epoch: int
+    seen: int
 
 
 class LogLine(msgspec.Struct, frozen=True, array_like=True):
@@ -204,6 +239,33 @@ class RunPush(Message, tag="run", frozen=True, array_like=True):
     max_duration: float | None
     max_duration_off: bool = False
     traceparent: str | None = None
+    journal: int = 1
+    entries: list[Entry] = []  # of an earlier execution: given to the code instead of being done again
+
+
+class Recorded(Message, tag="recorded", frozen=True, array_like=True):
+    """The answer to an `op`; an entry with a `seq` is complete already."""
+
+    n: int
+    run_id: str
+    epoch: int
+    entry: Entry
+
+
+class Completion(Message, tag="completed", frozen=True, array_like=True):
+    """What an executing run waits for has come."""
+
+    run_id: str
+    epoch: int
+    entry: Entry
+
+
+class Resume(Message, tag="resume", frozen=True, array_like=True):
+    """A blocked run was claimed again by the executor that has its coroutine: it goes on, under a new epoch."""
+
+    run_id: str
+    epoch: int
+    entries: list[Entry]
 
 
 class CancelPush(Message, tag="cancel", frozen=True, array_like=True):
@@ -220,8 +282,9 @@ class DrainPush(Message, tag="drain_executor", frozen=True, array_like=True):
     pass
 
 
-FromWorker = Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log
-ToWorker = Welcome | Attached | SessionLost | BeatOk | Rejected | Joined | RunPush | CancelPush | Abandon | DrainPush | Ok | Refused
+FromWorker = Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log | Op | Abandoned | Blocked
+ToExecutor = Joined | RunPush | CancelPush | Abandon | DrainPush | Ok | Refused | Recorded | Completion | Resume
+ToWorker = Welcome | Attached | SessionLost | BeatOk | Rejected | ToExecutor
 
 encode_frame = msgspec.msgpack.Encoder().encode
 decode_from_worker = msgspec.msgpack.Decoder(list[FromWorker]).decode

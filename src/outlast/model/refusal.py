@@ -13,6 +13,8 @@ Code = Literal[
     "run_cancelled",
     "result_conflict",
     "not_delayed",
+    "stopping",
+    "newer",
     "not_claimed",
     "queue_full",
     "unknown_version",

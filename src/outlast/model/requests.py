@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from outlast.model.journal import Entry
 from outlast.model.manifest import Manifest
 from outlast.model.messages import LogLine
 from outlast.model.result import Result
@@ -34,6 +35,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     max_duration: float | None = None
     locked_version: str | None = None
     parent_id: str | None = None
+    parent_key: str | None = None  # "journal:key" of the entry that waits for it
     batch_id: str | None = None
     batch_index: int | None = None
     is_test: bool = False
@@ -50,6 +52,7 @@ class CreateBatch(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     request_id: str | None = None
     parent_id: str | None = None
+    parent_key: str | None = None
     idempotency_key: str | None = None
 
 
@@ -226,3 +229,41 @@ class PauseEnvironment(msgspec.Struct, frozen=True, kw_only=True):
 
 class AppendLogs(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[LogLine]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable operation. `entry` says what it is; one with a value is done, a child or batch is made, `until` is waited for."""
+
+    run_id: str
+    epoch: int
+    journal: int
+    entry: Entry
+    child: Trigger | None = None
+    items: list[Trigger | tuple[str, str]] = []  # of a batch; (task, error) for one that cannot be triggered
+    until: int | None = None
+
+
+class Forsake(msgspec.Struct, frozen=True, kw_only=True):
+    """The code stopped waiting for an operation."""
+
+    run_id: str
+    epoch: int
+    journal: int
+    key: str
+
+
+class Suspend(msgspec.Struct, frozen=True, kw_only=True):
+    """The run waits for durable operations only, having been given `seen` completions."""
+
+    run_id: str
+    epoch: int
+    seen: int
+    executor: str
+
+
+class WaitOver(msgspec.Struct, frozen=True, kw_only=True):
+    """The time of a wait has come."""
+
+    run_id: str
+    entry_id: str
+    due_at: int

@@ -74,7 +74,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     parent_key: str | None = None
     root_id: str | None = None
     batch_id: str | None = None
-    pending_waits: int = 0
+    pending_waits: int = 0  # other runs that wait for this one, beside its parent
     next_seq: int = 0
     cancel_asked: int | None = None
     due_at: int | None = None  # of its timer: delay, ttl, retry or forced cancel
@@ -90,6 +90,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int = 0
     depth: int = 0
     usage_ms: int = 0
+    resuming: int = 0  # 1: the next claim goes on with the attempt instead of beginning another
+    journal: int = 1  # the attempt whose journal it keeps: a lost worker's is continued, a failed attempt's is not
+    executor: str | None = None  # which of the session's executors has its coroutine
+    seen_seq: int = 0  # completions its code had been given when it blocked
     is_test: bool = False
 
     @property

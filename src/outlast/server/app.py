@@ -121,6 +121,7 @@ _API: Table = [
     ("GET", "/api/v1/whoami", own.whoami),
     ("GET", "/api/outlast/v1/whoami", own.whoami),
     ("GET", "/api/outlast/v1/runs/{run}/result", own.wait_for_result),
+    ("GET", "/api/outlast/v1/batches/{batch}/outcomes", batches.outcomes),
     ("GET", "/api/outlast/v1/runs/{run}/logs", own.logs),
     ("GET", "/api/outlast/v1/runs/{run}/history", own.history),
     ("GET", "/healthz", _healthy),

@@ -58,6 +58,7 @@ class Executor:
         self.outbox = outbox
         self.capacity: dict[Kind, int] = {"async": 0, "thread": 0}
         self.held: dict[str, tuple[int, Kind]] = {}  # run → (epoch, kind)
+        self.blocked: dict[str, int] = {}  # run → epoch of coroutines that wait here without a slot
 
     def demands(self) -> list[Demand]:
         s, demands = self.session, list[Demand]()

@@ -34,6 +34,8 @@ def run_push(c: Claimed) -> RunPush:
         max_duration=run.max_duration,
         max_duration_off=data.options.max_duration_off,
         traceparent=data.options.traceparent,
+        journal=run.journal,
+        entries=c.entries,
     )
 
 

@@ -8,7 +8,10 @@ import msgspec
 
 from outlast.store.database import Connection, Row
 
-_COLUMNS = "id, env_id, parent_id, idempotency_key, expected, received, remaining, failed, created_at, updated_at, sealed_at, completed_at"
+_COLUMNS = (
+    "id, env_id, parent_id, parent_key, idempotency_key, expected, received, remaining, failed,"
+    " created_at, updated_at, sealed_at, completed_at"
+)
 
 
 class Batch(msgspec.Struct, kw_only=True):
@@ -17,6 +20,7 @@ class Batch(msgspec.Struct, kw_only=True):
     id: str
     env_id: int
     parent_id: str | None = None
+    parent_key: str | None = None  # the entry of the parent's journal that waits for it
     idempotency_key: str | None = None
     expected: int
     received: int = 0

@@ -39,8 +39,10 @@ def find(tx: Connection, ids: Collection[str]) -> dict[str, Entry]:
 
 def whole(tx: Connection, run_ids: Collection[str]) -> dict[str, list[Entry]]:
     """All a new execution needs: the entries of the current journal, and the steps that went well in earlier ones, newest last."""
+    # a step of an earlier journal has no place in the order of this one
+    fields = _SELECT.replace("j.seq", "CASE WHEN j.journal = r.journal THEN j.seq END")
     rows = tx.all(
-        f"SELECT j.run_id, {_SELECT} FROM runs r JOIN journal j ON j.run_id = r.id WHERE r.id {{in:ids}}"
+        f"SELECT j.run_id, {fields} FROM runs r JOIN journal j ON j.run_id = r.id WHERE r.id {{in:ids}}"
         " AND (j.journal = r.journal OR (j.journal < r.journal AND j.kind = 'step' AND j.status = 'ok'))"
         " ORDER BY j.run_id, j.journal, j.seq",
         ids=sorted(run_ids),

@@ -38,6 +38,10 @@ MUTABLE = (
     "losses",
     "deliveries",
     "usage_ms",
+    "resuming",
+    "journal",
+    "executor",
+    "seen_seq",
 )
 _ENUMS = {"status": "status._value_", "execution": "execution._value_"}  # the drivers bind plain strings fastest
 _all_values = attrgetter(*(_ENUMS.get(name, name) for name in COLUMNS))
@@ -167,6 +171,14 @@ def parked(tx: Connection, env_id: int, tasks: Collection[str], limit: int) -> l
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
+def parents(tx: Connection, ids: Collection[str]) -> list[tuple[str, str]]:
+    """(parent, its journal's entry) of those that a parent waits for."""
+    if not ids:
+        return []
+    rows = tx.all("SELECT parent_id, parent_key FROM runs WHERE id {in:ids} AND parent_key IS NOT NULL", ids=sorted(ids))
+    return [(row[0], f"{row[0]}:{row[1]}") for row in rows]
+
+
 def children(tx: Connection, parent_id: str, limit: int) -> list[str]:
     """Children of a run that are not over yet."""
     rows = tx.all(
@@ -185,7 +197,7 @@ def prune(tx: Connection, before: int, limit: int) -> int:
     ids = [row[0] for row in rows]
     if not ids:
         return 0
-    for table, column in (("run_data", "run_id"), ("run_tags", "run_id"), ("failures", "run_id"), ("events", "run_id"), ("logs", "run_id")):
-        tx.execute(f"DELETE FROM {table} WHERE {column} {{in:ids}}", ids=ids)
+    for table in ("run_data", "run_tags", "failures", "events", "logs", "journal"):
+        tx.execute(f"DELETE FROM {table} WHERE run_id {{in:ids}}", ids=ids)
     tx.execute("DELETE FROM runs WHERE id {in:ids}", ids=ids)
     return len(ids)

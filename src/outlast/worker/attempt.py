@@ -20,6 +20,7 @@ from outlast.model.messages import RunPush
 from outlast.tasks import Task
 from outlast.worker.capture import finish_lines
 from outlast.worker.failures import describe, text_of
+from outlast.worker.journal import Journal
 from outlast.worker.verdict import Judge
 
 Outcome = Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed"]
@@ -98,6 +99,9 @@ class AttemptRunner:
         self._on_cancel: asyncio.Task[None] | None = None
         self._context: contextvars.Context | None = None
         self._began = perf_counter()
+        self._waited = 0.0  # seconds without a slot
+        self._waits_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> Ended:
         """The whole attempt. Raises nothing that user code raised."""
@@ -117,7 +121,28 @@ class AttemptRunner:
 
     @property
     def usage_ms(self) -> int:
-        return round((perf_counter() - self._began) * 1_000)
+        """Active time: what it waited without a slot is not counted."""
+        waited = self._waited + (perf_counter() - self._waits_since if self._waits_since is not None else 0)
+        return round((perf_counter() - self._began - waited) * 1_000)
+
+    def pause(self) -> None:
+        """The run waits without a slot: the clock of max_duration stands still."""
+        self._waits_since = perf_counter()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def go_on(self) -> None:
+        if self._waits_since is None:
+            return
+        self._waited += perf_counter() - self._waits_since
+        self._waits_since = None
+        self._start_timer()
+
+    def _start_timer(self) -> None:
+        limit = self._max_duration()
+        if limit is not None:
+            left = max(0.0, limit - self.usage_ms / 1_000)
+            self._timer = asyncio.get_running_loop().call_later(left, self.stop, "timed_out")
 
     def stop(self, why: Why = "cancelled", grace: float = STOP_SECONDS) -> None:
         """Ask the user's code to end: CancelledError in coroutines, the signal in threads. `on_cancel` hooks begin at once."""
@@ -125,6 +150,8 @@ class AttemptRunner:
             return
         self.stopped = why
         self.attempt.cancelled.set()
+        if isinstance(self.attempt.durable, Journal):
+            self.attempt.durable.stop()
         body = self._body
         if body is not None and (self.thread is None or self.thread.done()):
             body.cancel()
@@ -156,12 +183,12 @@ class AttemptRunner:
         self._context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         self._body = loop.create_task(self._through_middleware())
-        timer = loop.call_later(limit, self.stop, "timed_out") if limit is not None else None
+        self._start_timer()
         try:
             return await self._settle(self._awaited(self._body))
         finally:
-            if timer is not None:
-                timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
 
     async def _awaited(self, body: asyncio.Task[Any]) -> Any:
         """The body's result; the executor's own cancellation passes through to it."""
@@ -262,9 +289,25 @@ class AttemptRunner:
             arguments["payload"] = payload
         if task.wants_ctx:
             arguments["ctx"] = self.attempt.ctx
-        if task.kind == "async":
-            return await task.fn(**arguments)
-        return await self._in_thread(task.fn, arguments)
+        journal = self.attempt.durable
+        assert journal is None or isinstance(journal, Journal)
+        token = journal.enter(asyncio.current_task() if task.kind == "async" else None) if journal is not None else None
+        try:
+            if task.kind == "async":
+                output = await task.fn(**arguments)
+            else:
+                output = await self._in_thread(task.fn, arguments)
+            self._look_for_unused(journal)
+            return output
+        finally:
+            if journal is not None and token is not None:
+                journal.leave(token)
+
+    def _look_for_unused(self, journal: Journal | None) -> None:
+        unused = journal.unused() if journal is not None else []
+        if unused:
+            text = f"the function ended without asking for {len(unused)} recorded operations, first {unused[0].key} ({unused[0].location})"
+            self.attempt.emit("warn", "system", text + ": it took another way than the execution before", None)
 
     async def _in_thread(self, fn: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         context = contextvars.copy_context()

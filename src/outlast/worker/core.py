@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,10 @@ from outlast.context import build_context
 from outlast.model.failure import internal
 from outlast.model.messages import (
     Abandon,
+    Abandoned,
+    Blocked,
     CancelPush,
+    Completion,
     Credit,
     Done,
     DrainPush,
@@ -26,9 +28,12 @@ from outlast.model.messages import (
     Join,
     Joined,
     Ok,
+    Op,
+    Recorded,
     Refused,
     Rejected,
     Release,
+    Resume,
     RunPush,
     SessionLost,
     ToWorker,
@@ -36,24 +41,19 @@ from outlast.model.messages import (
 from outlast.tasks import registry
 from outlast.worker.attempt import AttemptRunner, Ended, Setting
 from outlast.worker.connection import Connection, ConnectionClosed, Outbox
+from outlast.worker.held import Held
+from outlast.worker.journal import Journal
 from outlast.worker.lines import LogBuffer
-from outlast.worker.unanswered import Unanswered
+from outlast.worker.link import RunLink
+from outlast.worker.scopes import install
+from outlast.worker.unanswered import Unanswered, Write
+from outlast.worker.waits import Waits
 
 log = logging.getLogger("outlast.worker")
 
 RESEND_SECONDS = 0.5  # a write the database could not take now goes again after this
+MAX_THREADS = 2_000  # of `def` tasks, those that wait included
 MAX_RESENDS = 20  # of a write the server itself fails at; a database that is away is waited for without end
-
-
-@dataclass(slots=True)
-class Held:
-    """A run that this executor holds."""
-
-    push: RunPush
-    work: asyncio.Task[None] | None = None
-    runner: AttemptRunner | None = None
-    abandoned: bool = False
-    answered: asyncio.Future[int | None] | None = None  # the next attempt, if the run is tried again here
 
 
 class ExecutorCore:
@@ -72,11 +72,14 @@ class ExecutorCore:
         self.has_joined = False  # on the connection of now, or of the last one
         self.on_exhausted: Callable[[], None] | None = None  # every thread is stuck: only a new process helps
         self.stuck: set[asyncio.Future[Any]] = set()  # threads whose runs were given up, and which still run
-        self._setting = Setting(config, is_dev, ThreadPoolExecutor(max(1, thread_slots), "outlast-task"))
-        self._unanswered = Unanswered(spool)
+        # a thread that waits keeps no slot, so there may be many more of them than slots
+        self._setting = Setting(config, is_dev, ThreadPoolExecutor(MAX_THREADS, "outlast-task"))
+        self._waits = Waits(self)
+        self.unanswered = Unanswered(spool)
         self._resends: dict[int, int] = {}
         self._n = 0
         self._loop = asyncio.get_running_loop()
+        install(self._loop)
         self.lines = LogBuffer(self.outbox.put, is_connected=lambda: self.outbox.is_connected)
 
     def set_dev(self, is_dev: bool) -> None:
@@ -85,7 +88,7 @@ class ExecutorCore:
     async def answered(self) -> None:
         """Until every write has its answer, or the server stays away for five seconds."""
         for _ in range(100):
-            if not self._unanswered:
+            if not self.unanswered:
                 return
             await asyncio.sleep(0.05)
 
@@ -116,7 +119,7 @@ class ExecutorCore:
     def _holds(self) -> list[HeldRun]:
         """What executes here, and what ended here without an answer yet."""
         runs = {run_id: (h.push.epoch, h.push.attempt) for run_id, h in self.held.items() if not h.abandoned}
-        for run_id, epoch, attempt in self._unanswered.runs():
+        for run_id, epoch, attempt in self.unanswered.runs():
             runs.setdefault(run_id, (epoch, attempt))
         return [HeldRun(run_id, epoch, attempt, self.name) for run_id, (epoch, attempt) in runs.items()]
 
@@ -126,6 +129,8 @@ class ExecutorCore:
                 self._begin(message)
             case Ok():
                 self._answer(message.n, message.attempt)
+            case Recorded() | Completion() | Resume():
+                self._waits.handle(message)
             case Refused():
                 self._refused(message)
             case Joined():
@@ -147,7 +152,7 @@ class ExecutorCore:
         self.has_joined = True
         self.abandon(joined.abandon)
         # what had no answer goes again, in order, before anything new
-        for message in self._unanswered:
+        for message in self.unanswered:
             self.outbox.put(message)
         self._offer()
         self.lines.flush()
@@ -163,6 +168,7 @@ class ExecutorCore:
         """Take nothing new."""
         self.draining = True
         self._offer()
+        self._waits.park_all()
 
     def pause(self, on: bool) -> None:
         """Begin nothing while the lease is in doubt."""
@@ -177,11 +183,11 @@ class ExecutorCore:
         if known is not None:
             if known.push.epoch >= push.epoch:
                 return  # sent twice
-            self._give_up(known)  # it was taken from us and came back: the older execution counts no more
+            self.give_up(known)  # it was taken from us and came back: the older execution counts no more
         if self.paused or self.draining:  # the frame crossed ours
-            return self._send(Release(self._next(), push.run_id, push.epoch, "not_started"))
+            return self.send(Release(self.next_number(), push.run_id, push.epoch, "not_started"))
         if push.task not in registry.tasks:
-            return self._send(Release(self._next(), push.run_id, push.epoch, "missing_code"))
+            return self.send(Release(self.next_number(), push.run_id, push.epoch, "missing_code"))
         held = Held(push)
         self.held[push.run_id] = held
         self.idle.clear()
@@ -199,18 +205,18 @@ class ExecutorCore:
                 following = await self._report(held, ended)
                 if following is None:
                     return
-                held.push = replace(held.push, attempt=following)
+                held.again(following)
                 await asyncio.sleep(ended.retry_delay_ms / 1_000)
                 if self.draining:  # a retry is not begun in an executor that is about to leave
-                    self._send(Release(self._next(), held.push.run_id, held.push.epoch, "drain"))
+                    self.send(Release(self.next_number(), held.push.run_id, held.push.epoch, "drain"))
                     return
         except asyncio.CancelledError:
             if not held.abandoned:
                 raise
         finally:
-            self._forget(held)
+            self.forget(held)
 
-    def _forget(self, held: Held) -> None:
+    def forget(self, held: Held) -> None:
         if self.held.get(held.push.run_id) is held:
             del self.held[held.push.run_id]
         if not self.held:
@@ -226,7 +232,8 @@ class ExecutorCore:
             self._loop.call_later(grace, self._overdue, held, runner)
 
         try:
-            attempt = current.Attempt(ctx=build_context(push), emit=emit)
+            held.journal = Journal(push.run_id, push.entries, RunLink(held, self.send, self.next_number))
+            attempt = current.Attempt(ctx=build_context(push), emit=emit, durable=held.journal)
             runner = AttemptRunner(push, registry.tasks[push.task], attempt, self._setting, overdue)
             held.runner = runner
             return await runner.run()
@@ -239,14 +246,14 @@ class ExecutorCore:
     async def _report(self, held: Held, ended: Ended) -> int | None:
         """Send the end of an attempt; the number of the one that follows here, if any."""
         held.answered = self._loop.create_future()
-        self._send(self._done(held.push, ended))
+        self.send(self._done(held.push, ended))
         following = await held.answered
         held.answered = None
         return None if held.abandoned else following
 
     def _done(self, push: RunPush, ended: Ended) -> Done:
         return Done(
-            n=self._next(),
+            n=self.next_number(),
             run_id=push.run_id,
             epoch=push.epoch,
             attempt=push.attempt,
@@ -270,10 +277,10 @@ class ExecutorCore:
         if held.answered is not None:
             if not held.answered.done() or (following := held.answered.result()) is None:
                 return None  # its end is on its way, and the server decides which came first
-            held.push = replace(held.push, attempt=following)
+            held.again(following)
         # not begun yet, or between two attempts: nothing runs that could confirm
-        self._give_up(held)
-        self._send(self._done(held.push, Ended("cancelled")))
+        self.give_up(held)
+        self.send(self._done(held.push, Ended("cancelled")))
         return None
 
     def _overdue(self, held: Held, runner: AttemptRunner) -> None:
@@ -282,33 +289,33 @@ class ExecutorCore:
             return
         log.warning("the code of a run did not stop in time", extra={"run_id": held.push.run_id, "task": held.push.task})
         ended = runner.ended_by_force()
-        self._give_up(held)
+        self.give_up(held)
         self.lines.over(held.push.run_id, held.push.attempt)
-        self._send(self._done(held.push, ended))
+        self.send(self._done(held.push, ended))
 
     def abandon(self, runs: list[HeldRun]) -> None:
         """These are not ours any more: stop them, and say nothing of them."""
         for run in runs:
-            self._unanswered.drop(run.run_id, run.epoch)
+            self.unanswered.drop(run.run_id, run.epoch)
             held = self.held.get(run.run_id)
             if held is not None and held.push.epoch == run.epoch:
-                self._give_up(held)
+                self.give_up(held)
 
     def abandon_all(self) -> None:
         """The session is over: nothing that is here counts any more."""
-        self.abandon([HeldRun(run_id, epoch, attempt, self.name) for run_id, epoch, attempt in self._unanswered.runs()])
+        self.abandon([HeldRun(run_id, epoch, attempt, self.name) for run_id, epoch, attempt in self.unanswered.runs()])
         for held in list(self.held.values()):
-            self._give_up(held)
+            self.give_up(held)
 
     def give_back(self) -> None:
         """The time to drain is over: runs still executing go back to their queues, uncounted."""
         for held in list(self.held.values()):
             if held.answered is not None:
                 continue  # its end is on its way
-            self._give_up(held)
-            self._send(Release(self._next(), held.push.run_id, held.push.epoch, "drain"))
+            self.give_up(held)
+            self.send(Release(self.next_number(), held.push.run_id, held.push.epoch, "drain"))
 
-    def _give_up(self, held: Held) -> None:
+    def give_up(self, held: Held) -> None:
         held.abandoned = True
         runner = held.runner
         if runner is not None:
@@ -317,7 +324,7 @@ class ExecutorCore:
                 self._stuck(runner.thread)
         if held.work is not None:
             held.work.cancel()
-        self._forget(held)  # here too: a task that never ran a step has no `finally`
+        self.forget(held)  # here too: a task that never ran a step has no `finally`
 
     def _stuck(self, thread: asyncio.Future[Any]) -> None:
         """A thread cannot be ended. Its room is taken from what is offered; when none is left, the process is replaced."""
@@ -335,16 +342,21 @@ class ExecutorCore:
 
     # ---- writing
 
-    def _next(self) -> int:
+    def next_number(self) -> int:
         self._n += 1
         return self._n
 
-    def _send(self, message: Done | Release) -> None:
-        self._unanswered.add(message)
+    def send(self, message: Write) -> None:
+        self.unanswered.add(message)
         self.outbox.put(message)
 
     def _answer(self, n: int, following: int | None) -> None:
-        answered = self._unanswered.pop(n)
+        message = self.unanswered.get(n)
+        answered = self.unanswered.pop(n)
+        if isinstance(message, Blocked):
+            return self._waits.suspended(message)
+        if isinstance(message, Abandoned):
+            return
         if self._resends:
             self._resends.pop(n, None)
         if answered is None:
@@ -354,7 +366,7 @@ class ExecutorCore:
             held.answered.set_result(following)
 
     def _refused(self, refused: Refused) -> None:
-        message = self._unanswered.get(refused.n)
+        message = self.unanswered.get(refused.n)
         if message is None:
             return
         if not refused.over and refused.code in ("unavailable", "internal"):
@@ -363,16 +375,19 @@ class ExecutorCore:
             if tries < MAX_RESENDS:
                 self._loop.call_later(RESEND_SECONDS, self._resend, refused.n)
                 return
+        if isinstance(message, (Op, Blocked, Abandoned)):
+            self.unanswered.pop(refused.n)
+            return self._waits.refused(message, refused)
         log.warning("a write was refused", extra={"run_id": message.run_id, "code": refused.code, "reason": refused.message})
         if not refused.over and isinstance(message, Done) and message.output is not None:
             # the run must end, and can: without what the server does not take
-            self._unanswered.pop(refused.n)
+            self.unanswered.pop(refused.n)
             error = internal("TASK_OUTPUT_ERROR", f"the server refused the result: {refused.message}")
-            return self._send(replace(message, n=self._next(), outcome="failed", output=None, error=error))
+            return self.send(replace(message, n=self.next_number(), outcome="failed", output=None, error=error))
         return self._answer(refused.n, None)
 
     def _resend(self, n: int) -> None:
-        message = self._unanswered.get(n)
+        message = self.unanswered.get(n)
         if message is not None:
             self.outbox.put(message)
 

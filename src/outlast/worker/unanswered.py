@@ -10,12 +10,12 @@ from typing import Final
 
 import msgspec
 
-from outlast.model.messages import Done, Release
+from outlast.model.messages import Abandoned, Blocked, Done, Op, Release
 
 log = logging.getLogger("outlast.worker")
 
 MAX_MEMORY_BYTES: Final = 10 * 1024 * 1024  # a server that is away must not fill the executor's memory
-Write = Done | Release
+Write = Done | Release | Op | Abandoned | Blocked
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Write).decode
 
@@ -71,7 +71,7 @@ class Unanswered:
     def runs(self) -> Iterator[tuple[str, int, int]]:
         """(run, epoch, attempt) of each."""
         for kept in self._writes.values():
-            yield kept.run_id, kept.epoch, 0 if isinstance(kept, Release) else kept.attempt
+            yield kept.run_id, kept.epoch, kept.attempt if isinstance(kept, (Done, Spooled)) else 0
 
     def __iter__(self) -> Iterator[Write]:
         for kept in list(self._writes.values()):
@@ -99,7 +99,9 @@ def _load(kept: Spooled) -> Write | None:
 
 
 def _size(message: Write) -> int:
-    if isinstance(message, Release):
+    if isinstance(message, Op):
+        return 400 + sum(len(value) for value in message.args.values() if isinstance(value, str))
+    if not isinstance(message, Done):
         return 200
     error = message.error
     return 400 + len(message.output or "") + (len(error.message) + len(error.stack) if error is not None else 0)

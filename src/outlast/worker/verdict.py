@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
 from outlast.config import Config
-from outlast.errors import AbortTaskRun, ApiError
+from outlast.errors import AbortTaskRun, ApiError, JournalMismatch
 from outlast.hooks import global_hooks
 from outlast.model.limits import MAX_ATTEMPTS, MAX_FUTURE_MS
 from outlast.model.messages import RunPush
@@ -120,6 +120,6 @@ class Judge:
 
 def _is_final(error: BaseException) -> bool:
     """Errors no retry can help: asked for, or the server's own refusal of a call the task made."""
-    if isinstance(error, AbortTaskRun):
+    if isinstance(error, (AbortTaskRun, JournalMismatch)):
         return True
     return isinstance(error, ApiError) and 400 <= error.status < 500 and error.status not in (408, 429)

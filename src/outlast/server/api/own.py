@@ -41,10 +41,10 @@ async def wait_for_result(request: Request) -> Response:
             run, data = pair
     finally:
         engine.signals.unwatch(run_id, watched)
-    return answer(_outcome(run, data))
+    return answer(outcome(run, data))
 
 
-def _outcome(run: Run, data: RunData) -> dict[str, Any]:
+def outcome(run: Run, data: RunData) -> dict[str, Any]:
     base: dict[str, Any] = {"done": run.is_final, "id": run.id, "taskIdentifier": run.task, "status": run.status.value}
     if not run.is_final:
         return base

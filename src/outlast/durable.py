@@ -1,0 +1,82 @@
+"""Durable operations as the SDK sees them. The worker brings the journal; outside a task there is none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from outlast import current
+from outlast.errors import NestedDurableOpError, OutsideRunError
+from outlast.model.failure import Failure
+from outlast.model.journal import Entry, OpKind
+
+T = TypeVar("T")
+
+
+class Slot(NamedTuple):
+    """The place of an operation in a run, the same in each of its executions."""
+
+    key: str
+    kind: OpKind
+    label: str
+    fingerprint: str
+    location: str
+
+
+class Durable(Protocol):
+    run_id: str
+
+    def is_here(self) -> bool: ...
+    def slot(self, kind: OpKind, label: str, key: str | None, fingerprint: str, call: str) -> Slot: ...
+    def entry(self, slot: Slot) -> Entry | None: ...
+    async def perform(self, slot: Slot, args: dict[str, Any]) -> Entry: ...
+    def take(self, slot: Slot, args: Callable[[], dict[str, Any]]) -> Entry: ...
+    def block(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+
+
+in_step: ContextVar[str | None] = ContextVar("outlast_step", default=None)  # its key
+
+
+def here(call: str) -> Durable | None:
+    """The journal of the run whose function runs here; None outside of one, also in hooks.
+
+    Raises:
+        NestedDurableOpError: inside a step.
+    """
+    attempt = current.attempt.get()
+    if attempt is None or attempt.durable is None or not attempt.durable.is_here():
+        return None
+    if in_step.get() is not None:
+        raise NestedDurableOpError(
+            f"{call} inside a step: a step is one unit, so make the call in the task and pass its result to the step"
+        )
+    return attempt.durable
+
+
+def required(call: str) -> Durable:
+    """The same, for what makes no sense elsewhere.
+
+    Raises:
+        OutsideRunError: there is none; names the call.
+    """
+    found = here(call)
+    if found is None:
+        raise OutsideRunError(f"{call} only works inside a task: call it in the function that @task decorates, or in what that calls")
+    return found
+
+
+def fingerprint(value: Any) -> str:
+    """Tells other inputs apart. What is no JSON counts by its type."""
+    text = msgspec.json.encode(value, order="sorted", enc_hook=lambda other: f"<{type(other).__module__}.{type(other).__qualname__}>")
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+_failure = msgspec.json.Decoder(Failure).decode
+
+
+def failure(entry: Entry) -> Failure:
+    return _failure(entry.value) if entry.value else Failure(name="Error", message="failed")

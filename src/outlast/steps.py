@@ -1,0 +1,159 @@
+"""`step`: a piece of work whose result is recorded once, and given again in a replay."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar, overload
+
+import msgspec
+
+from outlast import current, durable, values
+from outlast.errors import AbortTaskRun, OutsideRunError, StepFailed
+from outlast.model.failure import Failure
+from outlast.model.journal import Entry
+from outlast.model.retry import Retry, backoff_ms
+from outlast.pending import Pending
+from outlast.results import RunError
+from outlast.schema import Schema
+
+R = TypeVar("R")
+
+
+class Step:
+    """`await step("charge", charge, amount)`: positional arguments go to the function, keywords to the step."""
+
+    @overload
+    def __call__(
+        self, name: str, fn: Callable[..., Awaitable[R]], *args: Any, retries: Retry | int | None = None, timeout: float | None = None,
+        key: str | None = None, scope: Literal["run", "attempt"] = "run",
+    ) -> Pending[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, name: str, fn: Callable[..., R], *args: Any, retries: Retry | int | None = None, timeout: float | None = None,
+        key: str | None = None, scope: Literal["run", "attempt"] = "run",
+    ) -> Pending[R]: ...  # fmt: skip
+    def __call__(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        retries: Retry | int | None = None,
+        timeout: float | None = None,
+        key: str | None = None,
+        scope: Literal["run", "attempt"] = "run",
+    ) -> Pending[Any]:
+        """Run a function once and record what it gives; at least once when a worker dies in the middle of it.
+
+        `def` functions run in a thread. `timeout` is seconds per try. The result is what a replay would see: decoded anew,
+        by the function's return annotation if it has one. `scope="attempt"`: a retry of the task runs it again.
+
+        Raises:
+            StepFailed: it failed after its last try; builtin errors and AbortTaskRun are raised as themselves, live and in a replay.
+            InvalidValue: its result cannot travel.
+            JournalMismatch: another execution had other arguments here.
+            OutsideRunError: outside of a task.
+        """
+        call = f"step({name!r}, …)"
+        here = durable.required(call)
+        slot = here.slot("step", name, key, durable.fingerprint([list(args), scope]), call)
+        work = _Work(here, slot, fn, args, _policy(retries), timeout, scope)
+        return Pending(call, work.run, lambda: here.block(work.run))
+
+    @property
+    def idempotency_key(self) -> str:
+        """Inside a step: the same for every try of it, whatever crashes; give it to the service you call.
+
+        Raises:
+            OutsideRunError: outside of a step.
+        """
+        key = durable.in_step.get()
+        if key is None:
+            raise OutsideRunError("step.idempotency_key only exists inside the function of a step")
+        return key
+
+
+step = Step()
+
+
+class _Work:
+    def __init__(
+        self,
+        here: durable.Durable,
+        slot: durable.Slot,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        retry: Retry,
+        timeout: float | None,
+        scope: Literal["run", "attempt"],
+    ) -> None:
+        self.here, self.slot, self.fn, self.args, self.retry, self.timeout, self.scope = here, slot, fn, args, retry, timeout, scope
+
+    async def run(self) -> Any:
+        known = self.here.entry(self.slot)
+        if known is not None and known.seq is None and self.scope == "attempt" and known.kind == "step":
+            known = None  # of an earlier attempt
+        args = {"value": known.value, "value_type": known.value_type, "status": known.status} if known else await self._made()
+        return self._given(await self.here.perform(self.slot, args))
+
+    async def _made(self) -> dict[str, Any]:
+        """What the function gave, or the error of its last try."""
+        import asyncio
+        import random
+
+        attempt = 1
+        while True:
+            try:
+                data, data_type = values.encode(await self._once())
+            except (asyncio.CancelledError, OutsideRunError):
+                raise
+            except Exception as error:
+                delay = None if isinstance(error, AbortTaskRun) else backoff_ms(self.retry, attempt, random.random())
+                if delay is None:
+                    name = type(error).__name__
+                    return {"status": "error", "value": msgspec.json.encode(Failure(name=name, message=str(error)[:10_000])).decode()}
+                said = current.attempt.get()
+                if said is not None:
+                    said.emit("warn", "system", f"step {self.slot.label!r} failed and is tried again in {delay} ms: {error}", None)
+                await asyncio.sleep(delay / 1_000)
+                attempt += 1
+            else:
+                return {"value": data, "value_type": data_type}
+
+    async def _once(self) -> Any:
+        import asyncio
+
+        token = durable.in_step.set(hashlib.sha256(f"{self.here.run_id}:{self.slot.key}".encode()).hexdigest())
+        try:
+            is_async = inspect.iscoroutinefunction(self.fn)
+            work = self.fn(*self.args) if is_async else asyncio.to_thread(self.fn, *self.args)
+            async with asyncio.timeout(self.timeout):
+                made = await work
+            return await made if inspect.isawaitable(made) else made
+        finally:
+            durable.in_step.reset(token)
+
+    def _given(self, entry: Entry) -> Any:
+        if entry.status == "error":
+            raise _error(self.slot.label, durable.failure(entry))
+        return Schema(self.fn).read_output(entry.value, entry.value_type or "application/json")
+
+
+def _policy(retries: Retry | int | None) -> Retry:
+    if isinstance(retries, Retry):
+        return retries
+    return Retry(max_attempts=1 + (retries or 0))
+
+
+def _error(label: str, failure: Failure) -> Exception:
+    """The same class live and in a replay: a builtin error is itself, others are a StepFailed that names them."""
+    if failure.name == "AbortTaskRun":
+        return AbortTaskRun(failure.message)
+    kind = getattr(builtins, failure.name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, (UnicodeError, StopIteration, StopAsyncIteration)):
+        return kind(failure.message)
+    return StepFailed(
+        f"step {label!r} failed: {failure.name}: {failure.message}", error=RunError(failure.name, failure.message, failure.stack or None)
+    )

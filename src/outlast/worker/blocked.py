@@ -1,0 +1,75 @@
+"""Whether a run waits for durable operations only. What cannot be told counts as working: a slot held too long, never a lost wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from outlast.worker.scopes import Scope
+
+# where asyncio itself waits for other tasks; whoever waits here is waiting for what those wait for
+_INSIDE = frozenset(
+    {
+        ("asyncio/taskgroups.py", "__aexit__"),
+        ("asyncio/tasks.py", "_wait"),
+        ("asyncio/tasks.py", "wait_for"),
+        ("asyncio/tasks.py", "_wait_for_one"),
+        ("asyncio/queues.py", "get"),
+        ("asyncio/queues.py", "put"),
+        ("asyncio/queues.py", "join"),
+        ("asyncio/locks.py", "acquire"),
+        ("asyncio/locks.py", "wait"),
+    }
+)
+
+
+def is_blocked(tasks: Mapping[asyncio.Task[Any], Scope], durable: Iterable[asyncio.Future[Any]]) -> bool:
+    """`durable` are the futures of operations without a result. Tasks that made no operation and nobody waits for are left out."""
+    pending = set(durable)
+    alive = {task: scope for task, scope in tasks.items() if not task.done()}
+    counted = {task for task, scope in alive.items() if scope.made}
+    looked: set[asyncio.Task[Any]] = set()
+    while counted - looked:
+        task = (counted - looked).pop()
+        looked.add(task)
+        awaited = _awaited(task, pending, alive)
+        if awaited is None:
+            return False
+        counted |= awaited
+    return bool(counted)
+
+
+def _awaited(
+    task: asyncio.Task[Any], pending: set[asyncio.Future[Any]], alive: Mapping[asyncio.Task[Any], Scope]
+) -> set[asyncio.Task[Any]] | None:
+    """The tasks of the run that this one waits for; None when it works, or waits for the world outside."""
+    future: Any = getattr(task, "_fut_waiter", None)
+    if future is None:
+        return None
+    if future in pending:
+        return set()
+    if future in alive:
+        return {future}
+    children: Iterable[Any] | None = getattr(future, "_children", None)  # of `gather`
+    if children is not None:
+        waiting = {child for child in children if not child.done()}
+        return {c for c in waiting if c in alive} if all(c in pending or c in alive for c in waiting) else None
+    if _place(task) in _INSIDE:
+        mine = alive[task]
+        return {other for other, scope in alive.items() if scope.parent is mine}
+    return None
+
+
+def _place(task: asyncio.Task[Any]) -> tuple[str, str]:
+    """File and function of the innermost coroutine."""
+    coroutine: Any = task.get_coro()
+    while True:
+        inner = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None) or getattr(coroutine, "_coroutine", None)
+        if inner is None or not (hasattr(inner, "cr_code") or hasattr(inner, "gi_code") or hasattr(inner, "_coroutine")):
+            break
+        coroutine = inner
+    code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "gi_code", None)
+    if code is None:
+        return "", ""
+    return "/".join(code.co_filename.replace("\\", "/").split("/")[-2:]), code.co_name

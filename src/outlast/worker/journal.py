@@ -1,0 +1,352 @@
+"""The journal of one attempt, as its code meets it: keys in program order, results one at a time in their recorded order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from outlast.durable import Slot
+from outlast.errors import (
+    DuplicateKeyError,
+    JournalMismatch,
+    JournalTooLarge,
+    OutsideRunError,
+    RunCancelled,
+    ScopeLostError,
+)
+from outlast.model.journal import MAX_ENTRIES, Entry, OpKind
+from outlast.worker.blocked import is_blocked
+from outlast.worker.scopes import Scope, scope
+
+T = TypeVar("T")
+TURNS = 64  # of the loop, at most, until all that a result set in motion has come to rest
+FOREIGN_TURNS = 16  # on a loop that does not show what is ready
+LOOK_SECONDS = 0.25  # a run that waits and works at once is looked at again after this
+_NOWHERE = contextvars.Context()
+
+
+class Link(Protocol):
+    """What the journal says to the server, through the executor."""
+
+    def operation(self, slot: Slot, args: dict[str, Any]) -> None: ...
+    def abandoned(self, key: str) -> None: ...
+    def blocked(self, seen: int) -> None: ...
+    def resumed(self) -> None: ...
+
+
+class Journal:
+    """`recorded` are the entries of this journal; `carried` the steps that went well in earlier attempts."""
+
+    def __init__(self, run_id: str, entries: list[Entry], link: Link) -> None:
+        self.run_id = run_id
+        self.recorded = {e.key: e for e in entries if not _is_carried(e)}
+        self.carried = {e.key: e for e in entries if _is_carried(e)}
+        self.is_suspended = False
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[str, asyncio.Future[Entry]] = {}
+        self._arrived = {e.seq: e for e in self.recorded.values() if e.seq is not None}
+        self._taken: set[str] = set()  # keys whose result the code has had, or never will
+        self._next = 0  # of the order of delivery
+        self._known = 0  # completions that are here, without a gap
+        self._tasks: dict[asyncio.Task[Any], Scope] = {}
+        self._root: Scope | None = None
+        self._threads_waiting = 0
+        self._scheduled = False
+        self._settling = False
+        self._turns = 0
+        self._said_blocked = False
+        self._look: asyncio.TimerHandle | None = None
+        self._count_known()
+
+    # ---- the code's side
+
+    def is_here(self) -> bool:
+        """Whether the code that asks belongs to the function: hooks and middleware do not."""
+        here = scope.get()
+        return here is not None and here.journal is self
+
+    def enter(self, task: asyncio.Task[Any] | None) -> contextvars.Token[Scope | None]:
+        """The user's function begins, in this task or (None) in a thread."""
+        root = self._root = Scope("r", self)
+        if task is not None:
+            root.owner = task
+            self._tasks[task] = root
+        return scope.set(root)
+
+    def leave(self, token: contextvars.Token[Scope | None]) -> None:
+        """It has ended: whatever still runs of it can make no operation any more."""
+        self.close()
+        scope.reset(token)
+
+    def close(self) -> None:
+        self._root = None
+        if self._look is not None:
+            self._look.cancel()
+
+    def stop(self) -> None:
+        """The run was cancelled: threads that wait hear of it here; coroutines are cancelled by their tasks."""
+        for future in list(self._waiting.values()):
+            if not future.done() and self._threads_waiting:
+                future.set_exception(RunCancelled("the run was cancelled"))
+
+    def watch(self, task: asyncio.Task[Any], mine: Scope) -> None:
+        self._tasks[task] = mine
+        task.add_done_callback(self._gone, context=_NOWHERE)
+
+    def _gone(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if self._waiting:
+            self.kick()
+
+    def slot(self, kind: OpKind, label: str, key: str | None, fingerprint: str, call: str) -> Slot:
+        """The place of an operation, taken when it is called, in program order.
+
+        Raises:
+            JournalMismatch: another execution had another operation here.
+            DuplicateKeyError, NestedDurableOpError, OutsideRunError, ScopeLostError, JournalTooLarge: as they say.
+        """
+        here = self._scope(call)
+        if key is None:
+            name = f"{kind}:{label}"
+            text = f"{here.path}/{name}#{here.operations[name]}"
+            here.operations[name] += 1
+        else:
+            text = f"{here.path}/{kind}:{label}!{key}"
+            if text in here.keys:
+                raise DuplicateKeyError(f"{call}: key={key!r} is used twice in one place: give each call a key of its own")
+            here.keys.add(text)
+        above: Scope | None = here
+        while above is not None and not above.made:
+            above.made = True
+            above = above.parent
+        slot = Slot(text, kind, label, fingerprint, _location())
+        entry = self.recorded.get(text)
+        if entry is None and len(self.recorded) >= MAX_ENTRIES:
+            raise JournalTooLarge(f"{call}: the run has {MAX_ENTRIES} durable operations, its limit: split it, or go on in a child run")
+        if entry is not None and entry.fingerprint != fingerprint:
+            raise JournalMismatch(
+                f"{call} at {slot.location} has other inputs than when it was recorded at {entry.location} (key {text}):"
+                " what decides them must come from a step, or from run.now, run.random and run.uuid4"
+            )
+        return slot
+
+    def _scope(self, call: str) -> Scope:
+        here = scope.get()
+        if here is None or here.journal is not self or self._root is None:
+            raise OutsideRunError(f"{call} only works while the task's function runs: await it before the function returns")
+        if here.owner is not None:
+            try:
+                current = asyncio.current_task()
+            except RuntimeError:
+                current = None
+            if current is None:
+                raise OutsideRunError(f"{call} was called in a thread that the task started: call it in the task itself")
+            if current is not here.owner:
+                raise ScopeLostError(f"{call} was called in an asyncio task that has no place of its own: {current.get_name()}")
+        return here
+
+    def entry(self, slot: Slot) -> Entry | None:
+        """What is recorded of it, or what an earlier attempt's equal step gave."""
+        found = self.recorded.get(slot.key)
+        if found is not None:
+            return found
+        carried = self.carried.get(slot.key)
+        return carried if carried is not None and carried.fingerprint == slot.fingerprint else None
+
+    async def perform(self, slot: Slot, args: dict[str, Any]) -> Entry:
+        """The entry of an operation, once it is complete and its turn has come."""
+        future: asyncio.Future[Entry] = self._loop.create_future()
+        self._waiting[slot.key] = future
+        if slot.key not in self.recorded:
+            self._link.operation(slot, args)
+        self.kick()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if (self._root is not None and not future.done()) or future.cancelled():
+                self._forsake(slot.key)
+            raise
+        finally:
+            self._waiting.pop(slot.key, None)
+
+    def _forsake(self, key: str) -> None:
+        """The code stopped waiting: the result is never delivered, also not in a replay."""
+        self._taken.add(key)
+        entry = self.recorded.get(key)
+        if entry is None or entry.status == "pending":
+            self._link.abandoned(key)
+        self.kick()
+
+    def take(self, slot: Slot, args: Callable[[], dict[str, Any]]) -> Entry:
+        """An operation that needs no waiting: its value is made here, or was recorded."""
+        self._taken.add(slot.key)
+        entry = self.recorded.get(slot.key)
+        if entry is None:
+            made = args()
+            entry = Entry(slot.key, slot.kind, slot.label, slot.fingerprint, "ok", None, made.get("value"), made.get("value_type"))
+            self.recorded[slot.key] = entry
+            self._in_loop(lambda: self._link.operation(slot, made))
+        self._in_loop(self.kick)
+        return entry
+
+    def _in_loop(self, call: Callable[[], None]) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop.call_soon_threadsafe(call)
+        else:
+            call()
+
+    def block(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do it from the thread of a `def` task, and wait."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise RuntimeError("a blocking call in an `async def` task would stop the executor: await the same call from `outlast`")
+        self._threads_waiting += 1
+        try:
+            return asyncio.run_coroutine_threadsafe(start(), self._loop).result()
+        finally:
+            self._threads_waiting -= 1
+
+    # ---- the server's side
+
+    def answered(self, entry: Entry) -> None:
+        """An operation is durable now."""
+        self.recorded[entry.key] = entry
+        self.arrive([entry])
+
+    def arrive(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if entry.seq is not None:
+                self._arrived.setdefault(entry.seq, entry)
+                self.recorded[entry.key] = entry
+        self._count_known()
+        self.kick()
+
+    def refused(self, key: str, error: Exception) -> None:
+        future = self._waiting.get(key)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def unblocked(self) -> None:
+        """The server knows of something newer; it is on its way."""
+        self._said_blocked = False
+        self.kick()
+
+    def suspended(self) -> None:
+        if self._said_blocked:
+            self.is_suspended = True
+
+    def resume(self, entries: list[Entry]) -> None:
+        if self._said_blocked:
+            self._link.resumed()
+        self._said_blocked = self.is_suspended = False
+        self.arrive(entries)
+
+    def unused(self) -> list[Entry]:
+        """What was recorded and never asked for: the code took another way this time."""
+        return [e for e in self.recorded.values() if e.status == "ok" and e.key not in self._taken]
+
+    def steps(self) -> list[Entry]:
+        """The steps that went well, for the next attempt."""
+        done = {**self.carried, **{e.key: e for e in self.recorded.values() if e.kind == "step" and e.status == "ok"}}
+        return [_carried(e) for e in done.values()]
+
+    # ---- delivery
+
+    def kick(self) -> None:
+        if not self._scheduled and self._root is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._turn, context=_NOWHERE)
+
+    def _turn(self) -> None:
+        """One result, then wait until all it set in motion has come to rest, then the next."""
+        self._scheduled = False
+        if self._root is None:
+            return
+        if self._settling:
+            if self._is_moving():
+                self._turns += 1
+                return self.kick()
+            self._settling = False
+        if (following := self._following()) is not None:
+            return self._deliver(following)
+        if self._waiting and not self._said_blocked:
+            if self._is_moving():
+                self._settling = True
+                return self.kick()
+            self._rest()
+        return None
+
+    def _deliver(self, entry: Entry) -> None:
+        self._taken.add(entry.key)
+        future = self._waiting.pop(entry.key)
+        if not future.done():
+            future.set_result(entry)
+        self._settling, self._turns = True, 0
+        self.kick()
+
+    def _following(self) -> Entry | None:
+        """The next completion in order, if the code has asked for it."""
+        while (entry := self._arrived.get(self._next)) is not None:
+            if entry.key not in self._taken:
+                if entry.key not in self._waiting:
+                    return None
+                self._next += 1
+                return entry
+            self._next += 1
+        return None
+
+    def _rest(self) -> None:
+        """Nothing moves. Does the run wait for durable operations only?"""
+        self._turns = 0
+        threads = self._threads_waiting > 0 if self._root is not None and self._root.owner is None else True
+        if not threads or not is_blocked(self._tasks, self._waiting.values()):
+            if self._look is None or self._look.when() <= self._loop.time():
+                self._look = self._loop.call_later(LOOK_SECONDS, self.kick, context=_NOWHERE)
+            return
+        # the code does not ask for what comes next: it took another way. What it does ask for is not kept back
+        asked = [e for seq, e in sorted(self._arrived.items()) if seq >= self._next and e.key in self._waiting]
+        if asked:
+            return self._deliver(asked[0])
+        self._said_blocked = True
+        self._link.blocked(self._known)
+
+    def _is_moving(self) -> bool:
+        ready: Any = getattr(self._loop, "_ready", None)
+        if ready is None:
+            return self._turns < FOREIGN_TURNS
+        if self._turns >= TURNS:
+            return False
+        return any(self._is_ours(handle) for handle in ready)
+
+    def _is_ours(self, handle: Any) -> bool:
+        found = handle._context.get(scope) if handle._context is not None else None
+        return found is not None and found.journal is self
+
+    def _count_known(self) -> None:
+        while self._known in self._arrived:
+            self._known += 1
+
+
+def _is_carried(entry: Entry) -> bool:
+    return entry.kind == "step" and entry.status == "ok" and entry.seq is None
+
+
+def _carried(e: Entry) -> Entry:
+    return Entry(e.key, e.kind, e.label, e.fingerprint, e.status, None, e.value, e.value_type, e.ref, e.location)
+
+
+def _location() -> str:
+    """File and line of the caller outside this package."""
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "outlast":
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
