@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from benchmarks import waits
 from benchmarks.house import OUTLAST, House, until
 from benchmarks.load import BODY, TRIGGER, Pipe, batch_body
 from benchmarks.seed import seed
@@ -209,6 +210,10 @@ SCENARIOS: dict[str, Callable[[House], Coroutine[Any, Any, Result]]] = {
     "drain": drain,
     "latency": latency,
     "backlog": backlog,
+    "child_roundtrip": waits.child_roundtrip,
+    "fanout": waits.fanout,
+    "steps": waits.steps,
+    "waiting_memory": waits.waiting_memory,
     "memory": memory,
     "startup": startup,
 }

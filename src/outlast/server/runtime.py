@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
+from outlast.engine.clock import Clock
 from outlast.engine.engine import Engine
 from outlast.engine.upkeep import Upkeep
 from outlast.model.limits import LEASE_MS
@@ -49,7 +50,7 @@ class Runtime:
         DatabaseUnusable: the data folder or database cannot be used; the message is for people.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, clock: Clock | None = None) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.options = options
         self.database, self._lock = open_database(options)
@@ -60,7 +61,7 @@ class Runtime:
         except BaseException:
             self._release()
             raise
-        self.engine = Engine(self.database)
+        self.engine = Engine(self.database, clock=clock)
         secret = self._channel_secret()
         self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret)
         self.app: Starlette = create_app(
@@ -68,12 +69,15 @@ class Runtime:
             unknown_tasks=options.unknown_tasks,
             routes=[WebSocketRoute(PATH, endpoint(self.engine, self.channel))],
         )
+        self.upkeep: Upkeep | None = None
         self._upkeep: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self.engine.start()
         retention = self.options.retention_days
-        upkeep = Upkeep(self.engine, retention_ms=int(retention * 86_400_000) if retention else None, grace_ms=self.options.grace_ms)
+        upkeep = self.upkeep = Upkeep(
+            self.engine, retention_ms=int(retention * 86_400_000) if retention else None, grace_ms=self.options.grace_ms
+        )
         self._upkeep = asyncio.get_running_loop().create_task(upkeep.run())
 
     async def close(self) -> None:

@@ -59,10 +59,21 @@ MAX_RESENDS = 20  # of a write the server itself fails at; a database that is aw
 class ExecutorCore:
     """Runs live on over a lost connection: `serve` is called again with the next one, and tells what was held."""
 
-    def __init__(self, name: str, *, config: Config, is_dev: bool, async_slots: int, thread_slots: int, spool: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        config: Config,
+        is_dev: bool,
+        async_slots: int,
+        thread_slots: int,
+        spool: Path | None = None,
+        replay_every_wait: bool = False,
+    ) -> None:
         self.name = name
         self.async_slots = async_slots
         self.thread_slots = thread_slots
+        self.replays_every_wait = replay_every_wait  # no coroutine is kept: what a crash would show, shown on the laptop
         self.outbox = Outbox()
         self.held: dict[str, Held] = {}
         self.idle = asyncio.Event()

@@ -45,7 +45,7 @@ class Waits:
         held.journal.suspended()
         if held.runner is not None:
             held.runner.pause()
-        if self._core.draining:
+        if self._core.draining or self._core.replays_every_wait:
             self._park(held)
 
     def _park(self, held: Held) -> None:

@@ -1,0 +1,168 @@
+"""A server in this loop, executors that die when they are told to, and a clock that jumps to whatever is due."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from outlast import queues as queue_module
+from outlast import tasks
+from outlast.client import connection as connections
+from outlast.client.address import Address as ServerAddress
+from outlast.client.connection import Connection as Client
+from outlast.config import Config
+from outlast.model.manifest import PROTOCOL, Manifest, QueueDefinition
+from outlast.model.messages import FromWorker, Hello, Lost, Op, ToWorker, Welcome
+from outlast.server.connected import ConnectionClosed as ServerSideClosed
+from outlast.server.runtime import Options, Runtime
+from outlast.store.database import Connection as StoreConnection
+from outlast.worker.connection import ConnectionClosed
+from outlast.worker.core import ExecutorCore
+from tests.databases import Address
+from tests.engine.house import FakeClock
+
+
+class End:
+    """One end of a channel in memory."""
+
+    def __init__(self, closed: type[Exception]) -> None:
+        self.other: End | None = None
+        self.frames: asyncio.Queue[list[Any] | None] = asyncio.Queue()
+        self._closed = closed
+
+    async def send(self, messages: Sequence[Any]) -> None:
+        assert self.other is not None
+        self.other.frames.put_nowait(list(messages))
+
+    async def receive(self) -> list[Any]:
+        frame = await self.frames.get()
+        if frame is None:
+            raise self._closed
+        return frame
+
+    async def close(self) -> None:
+        if self.other is not None:
+            self.other.frames.put_nowait(None)
+
+
+class Mortal:
+    """An executor's connection that ends for ever with its `last` operation: that one still reaches the server, no answer comes back."""
+
+    def __init__(self, end: End, last: int | None) -> None:
+        self._end = end
+        self._left = last
+        self.operations = 0
+        self.died = asyncio.Event()
+
+    async def send(self, messages: Sequence[FromWorker]) -> None:
+        if self.died.is_set():
+            raise ConnectionClosed
+        for i, message in enumerate(messages):
+            if isinstance(message, Op):
+                self.operations += 1
+                if self.operations == self._left:
+                    await self._end.send(messages[: i + 1])
+                    self.died.set()
+                    self._end.frames.put_nowait(None)
+                    raise ConnectionClosed
+        await self._end.send(messages)
+
+    async def receive(self) -> list[ToWorker]:
+        frame = await self._end.receive()
+        if self.died.is_set():
+            raise ConnectionClosed
+        return frame
+
+    async def close(self) -> None:
+        await self._end.close()
+
+
+class House:
+    def __init__(self, runtime: Runtime, clock: FakeClock) -> None:
+        self.runtime = runtime
+        self.clock = clock
+        self._supervisor: End | None = None
+        self._welcome: Welcome | None = None
+        self._spawned: list[asyncio.Task[Any]] = []
+        self._names = 0
+        self.cores: list[ExecutorCore] = []
+
+    def pair(self, env_id: int | None) -> End:
+        ours, theirs = End(ConnectionClosed), End(ServerSideClosed)
+        ours.other, theirs.other = theirs, ours
+        self.spawn(self.runtime.channel.serve(theirs, env_id))
+        return ours
+
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._spawned.append(task)
+        return task
+
+    async def work(self, *, last: int | None = None, **core: Any) -> Mortal:
+        """Start an executor. It dies with its `last` operation, and another takes its place."""
+        if self._supervisor is None:
+            self._supervisor = self.pair(1)
+            definitions = [task.definition() for task in tasks.registry.tasks.values()]
+            shared = [QueueDefinition(name=q.name, concurrency_limit=q.concurrency_limit) for q in queue_module.registry.values()]
+            manifest = Manifest(python="3.11", content_hash="1", tasks=definitions, queues=shared)
+            await self._supervisor.send([Hello(PROTOCOL, "w", "b", manifest, True)])
+            [self._welcome] = await self._supervisor.receive()
+        assert self._welcome is not None
+        self._names += 1
+        options: dict[str, Any] = {"is_dev": False, "async_slots": 50, "thread_slots": 8, **core}
+        made = ExecutorCore(f"x{self._names}", config=Config(), **options)
+        self.cores.append(made)
+        connection = Mortal(self.pair(None), last)
+        self.spawn(self._serve(made, connection, core))
+        return connection
+
+    async def _serve(self, core: ExecutorCore, connection: Mortal, options: dict[str, Any]) -> None:
+        assert self._welcome is not None
+        assert self._supervisor is not None
+        with contextlib.suppress(ConnectionClosed):
+            await core.serve(connection, self._welcome.session, self._welcome.token)
+        if connection.died.is_set():
+            await self._supervisor.send([Lost(core.name, -9)])
+            await self.work(**options)
+
+    async def travel(self) -> None:
+        """Whatever is due next is due now, unless a run waits for its turn: it must not expire meanwhile."""
+        assert self.runtime.upkeep is not None
+        while True:
+            found = await self.runtime.engine.read(_next_due)
+            if found is not None:
+                self.clock.at = max(self.clock.at, found)
+                await self.runtime.upkeep.timers()
+            await asyncio.sleep(0.002)
+
+
+def _next_due(tx: StoreConnection) -> int | None:
+    return tx.all("SELECT min(due_at) FROM timers WHERE NOT EXISTS (SELECT 1 FROM entries)")[0][0]
+
+
+@contextlib.asynccontextmanager
+async def open_house(address: Address, folder: Path) -> AsyncIterator[House]:
+    clock = FakeClock()
+    url = address.url if address.is_postgres else f"sqlite:///{folder / 'outlast.db'}"
+    runtime = Runtime(Options(database=url, schema=address.schema, data=folder, grace_ms=0), clock=clock)
+    await runtime.start()
+    client = Client(ServerAddress("http://x", runtime.new_key("dev", "t")), transport=httpx.ASGITransport(app=runtime.app))
+    connections.use(client)
+    house = House(runtime, clock)
+    house.spawn(house.travel())
+    try:
+        yield house
+    finally:
+        for core in house.cores:
+            core.abandon_all()
+        for task in house._spawned:  # pyright: ignore[reportPrivateUsage]
+            task.cancel()
+        await asyncio.gather(*house._spawned, return_exceptions=True)  # pyright: ignore[reportPrivateUsage]
+        connections.stop_using(client)
+        await client.close()
+        await runtime.close()

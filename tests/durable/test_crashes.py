@@ -1,0 +1,119 @@
+"""The same program, ended at every durable operation in turn: the result is that of the uninterrupted one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from outlast import Task, run, step, task, wait
+from tests.databases import Address
+from tests.durable.house import House, open_house
+
+Ledger = dict[str, set[str]]
+
+
+def program(ledger: Ledger) -> Task[Any, Any]:
+    """Steps in sequence, branches with I/O between, a task group, children, a batch, waits. `ledger`: keys of each step's effects."""
+
+    def effect(name: str) -> str:
+        ledger[name].add(step.idempotency_key)
+        return f"did {name}"
+
+    async def pause() -> None:
+        await asyncio.sleep(random.random() * 0.003)
+
+    @task
+    async def child(payload: int) -> int:
+        await pause()
+        return payload * 10
+
+    async def branch(i: int) -> list[Any]:
+        await pause()
+        first = await step("branch", effect, f"branch {i} first")
+        await pause()
+        made = await child.trigger_and_wait(i).unwrap()
+        if i % 2:
+            await wait.for_(hours=i)
+        return [first, made, await step("branch", effect, f"branch {i} second")]
+
+    @task
+    async def parent(payload: str) -> list[Any]:
+        trace: list[Any] = [await step("begin", effect, f"{payload} begin")]
+        started = run.now()
+        trace += await asyncio.gather(*[branch(i) for i in range(3)])
+        async with asyncio.TaskGroup() as group:
+            made = [group.create_task(branch(i + 10)) for i in range(2)]
+        trace += [t.result() for t in made]
+        await wait.for_(days=3)
+        batch = await child.batch_trigger_and_wait(range(3))
+        trace += [r.output for r in batch.runs]
+        await child.trigger(99)
+        trace.append((run.now() - started).days >= 3)
+        trace.append(await step("end", effect, "end"))
+        return trace
+
+    return parent
+
+
+async def finish(house: House, parent: Task[Any, Any], name: str) -> Any:
+    async with asyncio.timeout(60):
+        return await parent.trigger_and_wait(name).unwrap()
+
+
+async def test_ended_at_every_operation_a_program_gives_the_same(address: Address, tmp_path: Path) -> None:
+    ledger: Ledger = defaultdict(set)
+    parent = program(ledger)
+    async with open_house(address, tmp_path) as house:
+        await house.work()
+        expected = await finish(house, parent, "p")
+        operations = await count(house)
+        assert operations > 20
+    assert all(len(keys) == 1 for keys in ledger.values())
+    for last in range(1, operations + 1):
+        ledger.clear()
+        folder = tmp_path / str(last)
+        folder.mkdir()
+        async with open_house(Address(address.url, f"{address.schema}_{last}"), folder) as house:
+            mortal = await house.work(last=last)
+            assert await finish(house, parent, "p") == expected, f"ended at operation {last}"
+            assert mortal.died.is_set()
+            assert {name: len(keys) for name, keys in ledger.items()} == dict.fromkeys(ledger, 1)
+            await check(house)
+        drop(address, f"{address.schema}_{last}")
+
+
+async def test_replayed_at_every_wait_a_program_gives_the_same(address: Address, tmp_path: Path) -> None:
+    ledger: Ledger = defaultdict(set)
+    parent = program(ledger)
+    async with open_house(address, tmp_path) as house:
+        await house.work(replay_every_wait=True)
+        result = await finish(house, parent, "p")
+        assert [len(r) if isinstance(r, list) else r for r in result][1:6] == [3, 3, 3, 3, 3]
+        assert all(len(keys) == 1 for keys in ledger.values())
+        await check(house)
+
+
+async def count(house: House) -> int:
+    return (await house.runtime.engine.read(lambda tx: tx.all("SELECT count(*) FROM journal")))[0][0]
+
+
+async def check(house: House) -> None:
+    """No child twice, no slot left, no run that is not over."""
+    read = house.runtime.engine.read
+    async with asyncio.timeout(30):
+        while (await read(lambda tx: tx.all("SELECT count(*) FROM runs WHERE finished_at IS NULL")))[0][0]:
+            await asyncio.sleep(0.005)
+    assert await read(lambda tx: tx.all("SELECT task, count(*) FROM runs GROUP BY task ORDER BY task")) == [("child", 9), ("parent", 1)]
+    assert await read(lambda tx: tx.all("SELECT count(*) FROM slots")) == [(0,)]
+    assert await read(lambda tx: tx.all("SELECT sum(used), sum(queued) FROM lanes")) == [(0, 0)]
+
+
+def drop(address: Address, schema: str) -> None:
+    if address.is_postgres:
+        import psycopg
+
+        with psycopg.connect(address.url, autocommit=True) as connection:
+            connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())
