@@ -171,8 +171,10 @@ async def test_on_postgres_no_statement_of_a_flush_reads_a_table_whole(postgres:
 
 def scans(address: Address, database: Any) -> dict[str, tuple[int, int]]:
     """(whole scans, index scans) of each table, the committer's own included."""
-    database._writer.execute("SELECT pg_stat_force_next_flush()")
-    database._writer.execute("SELECT 1")
+    with database.transaction() as tx:
+        tx.all("SELECT pg_stat_force_next_flush()")
+    with database.transaction() as tx:
+        tx.all("SELECT 1")
     with psycopg.connect(address.url, autocommit=True) as connection:
         rows = connection.execute(
             "SELECT relname, seq_scan, coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE schemaname = %s", [address.schema]

@@ -20,7 +20,7 @@ WAIT_TIMER = "wait"
 
 
 def _needs_entry(item: Record | Forsake, wants: Rows) -> None:
-    wants.runs.add(item.run_id)
+    wants.light.add(item.run_id)
     key = item.entry.key if isinstance(item, Record) else item.key
     wants.entries.add(entry_id(item.run_id, item.journal, key))
     if isinstance(item, Record):

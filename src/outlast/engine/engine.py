@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from outlast.engine.catalog import Catalog
@@ -127,18 +128,18 @@ class Engine:
         calls = [call for call, _ in batch]
         # cleared before the claim looks, or a wake in between would be lost
         claim_wanted, self._claim_wanted = self._claim_wanted, False
-        demands = self._demands if claim_wanted or any(c.operation.name in _FREES for c in calls) else _no_demands
         if self._writer is None:
             try:
-                outcome = self._flusher.flush(calls, demands)
+                outcome = self._flusher.flush(calls, self._demands, look=claim_wanted)
             except BaseException as error:
                 self._failed(batch, error)
                 raise
             self._done(batch, outcome)
             return
         assert self._loop is not None
-        snapshot = list(demands())
-        work = self._loop.run_in_executor(self._writer, self._flusher.flush, calls, lambda: [_copy(d) for d in snapshot])
+        snapshot = self._demands()
+        flush = partial(self._flusher.flush, calls, lambda: [_copy(d) for d in snapshot], look=claim_wanted)
+        work = self._loop.run_in_executor(self._writer, flush)
         work.add_done_callback(lambda done: self._thread_done(batch, done))
 
     def _demands(self) -> Sequence[Demand]:
@@ -260,13 +261,6 @@ class Engine:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-_FREES = frozenset({"trigger", "complete", "give_back", "lose", "replay", "record", "suspend", "wait_over"})
-
-
-def _no_demands() -> Sequence[Demand]:
-    return ()
 
 
 def _copy(d: Demand) -> Demand:

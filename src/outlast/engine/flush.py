@@ -54,12 +54,15 @@ class Flusher:
     pause: Callable[[float], None]  # between reruns, in seconds
     server: str  # who sends a hint, so that it does not listen to itself
 
-    def flush(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]]) -> Outcome:
-        """Decide all calls and claim. Each call gets its outcome or its error; an error of one never reaches another."""
+    def flush(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]], *, look: bool = True) -> Outcome:
+        """Decide all calls and claim, if they made something claimable or `look` says so.
+
+        Each call gets its outcome or its error; an error of one never reaches another.
+        """
         wants = Rows()
         for rerun in range(RERUNS + 1):
             try:
-                return self._once(calls, demands(), wants)
+                return self._once(calls, demands(), wants, look)
             except NeedsLock as needed:
                 wants.add(needed.rows)
             except Again:
@@ -78,15 +81,15 @@ class Flusher:
             return self._refuse(calls, DatabaseError("the rows of this operation kept moving", retryable=True))
         return self._halves(calls, demands)
 
-    def _once(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows) -> Outcome:
+    def _once(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows, look: bool) -> Outcome:
         self.catalog.begin()
         try:
-            return self._transaction(calls, demands, more)
+            return self._transaction(calls, demands, more, look)
         except BaseException:
             self.catalog.roll_back()
             raise
 
-    def _transaction(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows) -> Outcome:
+    def _transaction(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows, look: bool) -> Outcome:
         with self.database.transaction() as tx:
             view = View(tx, self.catalog, now=self.now(), new_id=self.new_id)
             wants = Rows()
@@ -98,7 +101,7 @@ class Flusher:
                 call.outcome = call.operation.decide(view, call.item)
             view.data.update(view.writes.born)
             write(view)
-            claims = claim(view, demands) if demands else Claims()
+            claims = claim(view, demands) if demands and (look or view.woken) else Claims()
             if claims.taken or view.writes.changed:
                 write(view)
             events.append(tx, view.events.values())

@@ -27,7 +27,7 @@ def load(view: View, wants: Rows) -> None:
         wants.runs.add(parent_id)
         wants.entries.add(entry)
     view.sessions = sessions.lock(tx, wants.sessions)
-    view.runs = {run.id: run for run in runs.lock(tx, wants.runs)}
+    view.runs = {run.id: run for run in runs.lock(tx, wants.runs | wants.light)}
     wants.batches.update(run.batch_id for run in view.runs.values() if run.batch_id is not None and run.finished_at is None)
     view.batches = {batch.id: batch for batch in batches.lock(tx, wants.batches)}
     if wants.keys:
@@ -45,11 +45,12 @@ def load(view: View, wants: Rows) -> None:
 def _load_lanes(view: View, wants: Rows) -> None:
     """The lanes of entries and slots of the loaded runs, and those that new entries go to."""
     tx = view.tx
-    held = {run.lane_id for run in view.runs.values() if run.lane_id is not None and run.execution is not Execution.FINISHED}
+    placed = [run for run in view.runs.values() if run.id in wants.runs and run.execution is not Execution.FINISHED]
+    held = {run.lane_id for run in placed if run.lane_id is not None}
     bases = lanes.base_ids(tx, held)
     for queue_id in wants.queue_lanes:
         bases |= lanes.lanes_of_queue(tx, queue_id)
-    for run in view.runs.values():
+    for run in placed:
         waits = run.execution in (Execution.DELAYED, Execution.SUSPENDED) or (run.execution is Execution.QUEUED and run.lane_id is None)
         if run.queue_id is not None and (waits or run.id in wants.requeued):
             wants.lanes[(run.queue_id, run.concurrency_key or "", run.route)] = run.env_id

@@ -14,6 +14,7 @@ class Rows:
 
     sessions: set[str] = field(default_factory=set[str])
     runs: set[str] = field(default_factory=set[str])
+    light: set[str] = field(default_factory=set[str])  # runs that keep their slot or place: their lanes are not needed
     batches: set[str] = field(default_factory=set[str])
     keys: set[Key] = field(default_factory=set[Key])
     lanes: dict[LaneKey, int] = field(default_factory=dict[LaneKey, int])  # to the environment

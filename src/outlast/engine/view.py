@@ -131,7 +131,7 @@ class View:
 
     def run(self, run_id: str, env_id: int | None = None) -> Run | None:
         """The run; None when there is none, or when it belongs to another environment."""
-        if run_id not in self.loaded.runs and run_id not in self.runs:
+        if run_id not in self.loaded.runs and run_id not in self.loaded.light and run_id not in self.runs:
             raise NeedsLock(Rows(runs={run_id}))
         run = self.runs.get(run_id)
         return run if run is not None and (env_id is None or run.env_id == env_id) else None
@@ -299,7 +299,8 @@ class View:
 
     def lane(self, lane_id: int) -> Lane:
         found = self.lanes.get(lane_id)
-        assert found is not None, f"lane {lane_id} was not locked"
+        if found is None:  # of a run that was loaded without its lanes
+            raise NeedsLock(Rows(runs={run.id for run in self.runs.values() if run.lane_id == lane_id}))
         return found
 
     def lane_for(self, run: Run) -> Lane:

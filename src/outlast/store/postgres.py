@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,8 @@ class Postgres:
         self.schema = schema
         self._lock = threading.Lock()
         self._writer: psycopg.Connection[Row] | None = None
+        self._pipeline: psycopg.Pipeline | None = None
+        self._pipelines = ExitStack()
         self._idle: list[psycopg.Connection[Row]] = []
         self._closed = False
         self._bulk: Bulk = {}
@@ -85,21 +87,44 @@ class Postgres:
 
     @contextmanager
     def transaction(self) -> Generator[PostgresConnection]:
-        """In pipeline mode: statements leave together with the next one whose rows are needed."""
+        """Always in pipeline mode: statements leave together with the next one whose rows are needed, the last with COMMIT."""
         with self._lock:
             try:
-                if self._writer is None or self._writer.closed:
-                    self._writer = self.connect(_BY_KEY)
-                with self._writer.pipeline() as pipeline, self._writer.transaction():
-                    connection = PostgresConnection(self._writer, pipeline, self._bulk)
-                    yield connection
-                    connection.verify()
+                connection = self._begin()
+                yield connection
+                connection.commit()
             except self._psycopg.Error as error:
-                if self._writer is not None and (self._writer.broken or isinstance(error, self._psycopg.InterfaceError)):
-                    with suppress(self._psycopg.Error):
-                        self._writer.close()
-                    self._writer = None
+                self._drop_writer()  # in which state it is, only a new connection knows
                 raise self._translated(error) from error
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _begin(self) -> PostgresConnection:
+        if self._writer is None or self._writer.closed:
+            self._writer = self.connect(_BY_KEY)
+            # a committer that dies half-way is noticed by the pipeline's end; until then it stays in this mode
+            self._pipeline = self._pipelines.enter_context(self._writer.pipeline())
+        assert self._pipeline is not None
+        connection = PostgresConnection(self._writer, self._pipeline, self._bulk)
+        connection.send("BEGIN")
+        return connection
+
+    def _roll_back(self) -> None:
+        try:
+            if self._writer is not None and self._pipeline is not None:
+                self._writer.execute(b"ROLLBACK")
+                self._pipeline.sync()
+        except self._psycopg.Error:
+            self._drop_writer()
+
+    def _drop_writer(self) -> None:
+        writer, self._writer, self._pipeline = self._writer, None, None
+        if writer is not None:
+            with suppress(self._psycopg.Error):
+                writer.close()
+        with suppress(self._psycopg.Error):
+            self._pipelines.close()
 
     @contextmanager
     def reading(self) -> Generator[PostgresConnection]:
@@ -133,9 +158,9 @@ class Postgres:
 
     def close(self) -> None:
         self._closed = True
-        for connection in (*self._idle, self._writer):
-            if connection is not None:
-                connection.close()
+        self._drop_writer()
+        for connection in self._idle:
+            connection.close()
 
     def _translated(self, error: Exception) -> DatabaseError:
         errors = self._psycopg.errors
@@ -211,14 +236,17 @@ class PostgresConnection:
         if expect is not None:
             self._expected.append((cursor, expect, otherwise, statement.decode()))
 
-    def verify(self) -> None:
+    def commit(self) -> None:
         """All that was sent must have touched what it should, before anything is committed."""
-        if self._pipeline is not None:
+        assert self._pipeline is not None
+        if self._expected:
             self._pipeline.sync()
         for cursor, expect, otherwise, sql in self._expected:
             if cursor.rowcount != expect:
                 raise otherwise(f"{cursor.rowcount} rows touched instead of {expect}: {sql}")
         self._expected.clear()
+        self.send("COMMIT")
+        self._pipeline.sync()
 
 
 @cache

@@ -22,6 +22,7 @@ from outlast.worker.blocked import is_blocked
 from outlast.worker.scopes import Scope, scope
 
 T = TypeVar("T")
+LONG = frozenset({"trigger_and_wait", "batch_and_wait", "wait"})  # the others are answered as soon as they are durable
 TURNS = 64  # of the loop, at most, until all that a result set in motion has come to rest
 FOREIGN_TURNS = 16  # on a loop that does not show what is ready
 LOOK_SECONDS = 0.25  # a run that waits and works at once is looked at again after this
@@ -48,6 +49,7 @@ class Journal:
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, asyncio.Future[Entry]] = {}
+        self._long: set[asyncio.Future[Entry]] = set()
         self._arrived = {e.seq: e for e in self.recorded.values() if e.seq is not None}
         self._taken: set[str] = set()  # keys whose result the code has had, or never will
         self._next = 0  # of the order of delivery
@@ -161,6 +163,8 @@ class Journal:
         """The entry of an operation, once it is complete and its turn has come."""
         future: asyncio.Future[Entry] = self._loop.create_future()
         self._waiting[slot.key] = future
+        if slot.kind in LONG:
+            self._long.add(future)
         if slot.key not in self.recorded:
             self._link.operation(slot, args)
         self.kick()
@@ -172,6 +176,7 @@ class Journal:
             raise
         finally:
             self._waiting.pop(slot.key, None)
+            self._long.discard(future)
 
     def _forsake(self, key: str) -> None:
         """The code stopped waiting: the result is never delivered, also not in a replay."""
@@ -278,7 +283,7 @@ class Journal:
             self._settling = False
         if (following := self._following()) is not None:
             return self._deliver(following)
-        if self._waiting and not self._said_blocked:
+        if self._long and not self._said_blocked:
             if self._is_moving():
                 self._settling = True
                 return self.kick()
@@ -308,7 +313,7 @@ class Journal:
         """Nothing moves. Does the run wait for durable operations only?"""
         self._turns = 0
         threads = self._threads_waiting > 0 if self._root is not None and self._root.owner is None else True
-        if not threads or not is_blocked(self._tasks, self._waiting.values()):
+        if not threads or not is_blocked(self._tasks, self._long):
             if self._look is None or self._look.when() <= self._loop.time():
                 self._look = self._loop.call_later(LOOK_SECONDS, self.kick, context=_NOWHERE)
             return
