@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -13,6 +14,9 @@ from outlast import current
 from outlast.errors import NestedDurableOpError, OutsideRunError
 from outlast.model.failure import Failure
 from outlast.model.journal import Entry, OpKind
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -34,6 +38,7 @@ class Durable(Protocol):
     def slot(self, kind: OpKind, label: str, key: str | None, fingerprint: str, call: str) -> Slot: ...
     def entry(self, slot: Slot) -> Entry | None: ...
     async def perform(self, slot: Slot, args: dict[str, Any]) -> Entry: ...
+    def waiting_for(self, tasks: set[asyncio.Task[Any]]) -> AbstractContextManager[None]: ...
     def take(self, slot: Slot, args: Callable[[], dict[str, Any]]) -> Entry: ...
     def block(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
 

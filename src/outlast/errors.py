@@ -12,6 +12,7 @@ OutlastError
 │   ├── ScopeLostError         an asyncio task without a place of its own
 │   └── JournalTooLarge        too many durable operations in one run
 ├── RunCancelled               the run was cancelled while its code waited
+├── WaitTimedOut               a token was not completed in time
 ├── StepFailed                 a step failed after its last try
 ├── InvalidValue               a value that cannot travel, or an option out of range (also a ValueError)
 │   └── TaskPayloadParsedError a payload that does not fit its task's schema
@@ -75,6 +76,10 @@ class JournalTooLarge(DurableError):
 
 class RunCancelled(OutlastError):
     """The run was cancelled while its code waited."""
+
+
+class WaitTimedOut(OutlastError):
+    """What `.unwrap()` raises when a token was not completed in time."""
 
 
 class StepFailed(OutlastError):

@@ -106,6 +106,11 @@ class queues:
 class wait:
     for_ = staticmethod(blocking(_wait.for_))
     until = staticmethod(blocking(_wait.until))
+    create_token = staticmethod(blocking(_wait.create_token))
+    for_token = staticmethod(blocking(_wait.for_token))
+    complete_token = staticmethod(blocking(_wait.complete_token))
+    retrieve_token = staticmethod(blocking(_wait.retrieve_token))
+    list_tokens = staticmethod(blocking_pages(_wait.list_tokens))
 
 
 step = blocking(_step)

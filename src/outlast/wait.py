@@ -1,13 +1,31 @@
-"""Waiting inside a task: for a time that passes. A waiting run holds no slot, and goes on where it was, also after a crash."""
+"""Waiting inside a task: for time, for people, for the first of several. A waiting run holds no slot and survives a crash."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, Literal, TypeVar
 
-from outlast import durable
-from outlast.errors import InvalidValue
+from outlast import durable, values
+from outlast.client import requests
+from outlast.client.answers import Token, TokenHandle
+from outlast.client.calls import Flow, Pages, bound, call, run
+from outlast.errors import InvalidValue, WaitTimedOut
+from outlast.idempotency import hashed
+from outlast.model import payload as packets
 from outlast.model.limits import MAX_FUTURE_MS
-from outlast.pending import Pending
+from outlast.pending import Pending, PendingResult
+from outlast.races import Won, as_completed, first
+from outlast.races import any_ as any
+from outlast.results import Result, RunError
+from outlast.schema import Schema
+
+__all__ = [
+    "Won", "any", "as_completed", "complete_token", "create_token", "first", "for_", "for_token", "list_tokens", "retrieve_token", "until",
+]  # fmt: skip
+
+T = TypeVar("T")
 
 _MS = {"seconds": 1_000, "minutes": 60_000, "hours": 3_600_000, "days": 86_400_000, "weeks": 604_800_000}
 
@@ -49,3 +67,120 @@ def _wait(call: str, label: str, args: dict[str, int], key: str | None) -> Pendi
         await here.perform(slot, args)
 
     return Pending(call, go, lambda: here.block(go))
+
+
+class TokenResult(Result[T]):
+    """How the wait for a token ended: `output`, or `error` when it was not completed in time."""
+
+    __slots__ = ()
+
+    def unwrap(self) -> T:
+        """The value it was completed with.
+
+        Raises:
+            WaitTimedOut: it was not completed in time.
+        """
+        if not self.ok:
+            raise WaitTimedOut(self.error.message)
+        return self.output
+
+
+def create_token(
+    *,
+    timeout: str | datetime | None = None,
+    tags: str | Sequence[str] = (),
+    idempotency_key: str | Sequence[str] | None = None,
+    idempotency_key_ttl: str | None = None,
+) -> Pending[TokenHandle]:
+    """Make a token: something that a person or another program completes, and that runs wait for.
+
+    The same idempotency key within its time (an hour, unless said otherwise) gives the same token.
+
+    Raises:
+        ApiError: the server refused, for example a timeout in the past.
+    """
+    name = "wait.create_token(…)"
+    body: dict[str, Any] = {"tags": [tags] if isinstance(tags, str) else list(tags)}
+    if timeout is not None:
+        body["timeout"] = timeout if isinstance(timeout, str) else timeout.isoformat()
+    if idempotency_key is not None:
+        body["idempotencyKey"] = str(hashed(idempotency_key))
+    if idempotency_key_ttl is not None:
+        body["idempotencyKeyTTL"] = idempotency_key_ttl
+    here = None if bound.get() is not None else durable.here(name)
+    if here is None:
+        return call(name, requests.create_token(body))
+    slot = here.slot("step", "wait.create_token", None, "", name)
+    # a worker that dies before this is recorded asks again, and is given the same token
+    own = hashlib.sha256(f"{here.run_id}:{slot.key}".encode()).hexdigest()
+
+    async def go() -> TokenHandle:
+        known = here.entry(slot)
+        args: dict[str, Any] = {"value": known.value, "value_type": known.value_type} if known is not None else {}
+        if known is None:
+            made = await run(_one({"idempotencyKey": own, "idempotencyKeyTTL": "30d", **body}))
+            args = {"value": packets.encode([made.id, made.url, made.public_access_token])[0], "value_type": packets.JSON}
+        entry = await here.perform(slot, args)
+        return TokenHandle(*packets.decode(entry.value, packets.JSON))
+
+    return Pending(name, go, lambda: here.block(go))
+
+
+def _one(body: dict[str, Any]) -> Flow[TokenHandle]:
+    return (yield requests.create_token(body))
+
+
+def for_token(token: TokenHandle | Token | str, *, type: Any = None, key: str | None = None) -> PendingResult[Any]:
+    """Wait until a token is completed, or its time is over. `type` checks and reads the value, as a payload's annotation does.
+
+    Raises:
+        OutsideRunError: outside of a task.
+    """
+    name = "wait.for_token(…)"
+    here = durable.required(name)
+    token_id = token if isinstance(token, str) else token.id
+    slot = here.slot("token", token_id, key, "", name)
+
+    async def go() -> Result[Any]:
+        entry = await here.perform(slot, {"id": token_id})
+        if entry.status == "ok":
+            schema = Schema(_nothing, type)
+            return TokenResult(True, token_id, "token", schema.read(entry.value, entry.value_type or packets.JSON))
+        failure = durable.failure(entry)
+        return TokenResult(False, token_id, "token", RunError(failure.name, failure.message))
+
+    return PendingResult(name, go, lambda: here.block(go))
+
+
+def _nothing() -> None: ...
+
+
+def complete_token(token: TokenHandle | Token | str, data: Any = None) -> Pending[None]:
+    """Complete a token; the runs that wait for it go on with `data`. A second time changes nothing.
+
+    Raises:
+        NotFound: there is no such token in this environment.
+        InvalidValue: the data cannot travel.
+    """
+    text, data_type = values.encode(data)
+    if data_type != packets.JSON:
+        text = values.encode(packets.to_json(text, data_type))[0]
+    return call("wait.complete_token(…)", requests.complete_token(token if isinstance(token, str) else token.id, text))
+
+
+def retrieve_token(token: TokenHandle | Token | str) -> Pending[Token]:
+    """A token with its status, and its output once it has one.
+
+    Raises:
+        NotFound: there is no such token in this environment.
+    """
+    return call("wait.retrieve_token(…)", requests.retrieve_token(token if isinstance(token, str) else token.id))
+
+
+def list_tokens(
+    *, status: Literal["WAITING", "COMPLETED", "TIMED_OUT"] | None = None, tag: str | None = None, idempotency_key: str | None = None
+) -> Pages[Token]:
+    """All tokens, newest first; their outputs are only in `retrieve_token`."""
+    given: Mapping[str, str | None] = {"filter[status]": status, "filter[tags]": tag, "filter[idempotencyKey]": idempotency_key}
+    query = {name: value for name, value in given.items() if value is not None}
+    return Pages(lambda cursor: requests.list_tokens({**query, **({"page[after]": cursor} if cursor else {})}))

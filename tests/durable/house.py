@@ -130,8 +130,14 @@ class House:
             await self._supervisor.send([Lost(core.name, -9)])
             await self.work(**options)
 
+    async def until(self, query: str) -> None:
+        """Until the query finds something."""
+        async with asyncio.timeout(30):
+            while not await self.runtime.engine.read(lambda tx: tx.all(query)):
+                await asyncio.sleep(0.005)
+
     async def travel(self) -> None:
-        """Whatever is due next is due now, unless a run waits for its turn: it must not expire meanwhile."""
+        """Whatever is due next is due now, once nothing works or waits for its turn: what those will do comes first."""
         assert self.runtime.upkeep is not None
         while True:
             found = await self.runtime.engine.read(_next_due)
@@ -142,11 +148,11 @@ class House:
 
 
 def _next_due(tx: StoreConnection) -> int | None:
-    return tx.all("SELECT min(due_at) FROM timers WHERE NOT EXISTS (SELECT 1 FROM entries)")[0][0]
+    return tx.all("SELECT min(due_at) FROM timers WHERE NOT EXISTS (SELECT 1 FROM entries) AND NOT EXISTS (SELECT 1 FROM slots)")[0][0]
 
 
 @contextlib.asynccontextmanager
-async def open_house(address: Address, folder: Path) -> AsyncIterator[House]:
+async def open_house(address: Address, folder: Path, *, travels: bool = True) -> AsyncIterator[House]:
     clock = FakeClock()
     url = address.url if address.is_postgres else f"sqlite:///{folder / 'outlast.db'}"
     runtime = Runtime(Options(database=url, schema=address.schema, data=folder, grace_ms=0), clock=clock)
@@ -154,7 +160,8 @@ async def open_house(address: Address, folder: Path) -> AsyncIterator[House]:
     client = Client(ServerAddress("http://x", runtime.new_key("dev", "t")), transport=httpx.ASGITransport(app=runtime.app))
     connections.use(client)
     house = House(runtime, clock)
-    house.spawn(house.travel())
+    if travels:
+        house.spawn(house.travel())
     try:
         yield house
     finally:

@@ -138,3 +138,28 @@ def parse_run(answer: dict[str, Any]) -> Run:
             "error": {"name": error.get("name") or "", "message": error.get("message", ""), "stack": error.get("stackTrace")},
         }
     return msgspec.convert(answer, Run)
+
+
+class TokenHandle(msgspec.Struct, frozen=True):
+    """A token that was made. `url` completes it by a POST, without a key: give it to nobody but whoever may."""
+
+    id: str
+    url: str = ""
+    public_access_token: str = ""
+    is_cached: bool = False
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A token as the server shows it. `status` is WAITING, COMPLETED or TIMED_OUT."""
+
+    id: str
+    url: str
+    status: str
+    tags: list[str] = []
+    idempotency_key: str | None = None
+    timeout_at: datetime | None = None
+    completed_at: datetime | None = None
+    created_at: datetime
+    output: Any = None
+    output_type: str | None = None
+    output_is_error: bool = False

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from outlast.client.answers import BatchHandle, BatchState, LogLine, Page, QueueState, Run, RunHandle, parse_run
+from outlast.client.answers import BatchHandle, BatchState, LogLine, Page, QueueState, Run, RunHandle, Token, TokenHandle, parse_run
 from outlast.model import payload as packets
 from outlast.results import RunError
 
@@ -179,3 +179,36 @@ def reset_queue(name: str, kind: QueueKind) -> Request[QueueState]:
 
 def whoami() -> Request[dict[str, Any]]:
     return Request("GET", "/api/outlast/v1/whoami", lambda c, _: _decode(c))
+
+
+_TOKENS = "/api/v1/waitpoints/tokens"
+
+
+def create_token(body: dict[str, Any]) -> Request[TokenHandle]:
+    def parse(content: bytes, headers: Headers) -> TokenHandle:
+        answer = _decode(content)
+        return TokenHandle(answer["id"], answer["url"], headers.get("x-trigger-jwt", ""), answer.get("isCached", False))
+
+    return Request("POST", _TOKENS, parse, json=body)
+
+
+def _token(row: dict[str, Any]) -> Token:
+    output = row.get("output")
+    return msgspec.convert({**row, "output": None if output is None else packets.decode(output, packets.JSON)}, Token)
+
+
+def complete_token(token_id: str, data: str | None) -> Request[None]:
+    body = {"data": msgspec.Raw(data.encode())} if data is not None else {}
+    return Request("POST", f"{_TOKENS}/{quote(token_id, safe='')}/complete", lambda c, _: None, json=body)
+
+
+def retrieve_token(token_id: str) -> Request[Token]:
+    return Request("GET", f"{_TOKENS}/{quote(token_id, safe='')}", lambda c, _: _token(_decode(c)))
+
+
+def list_tokens(query: dict[str, str]) -> Request[Page[Token]]:
+    def parse(content: bytes, _: Headers) -> Page[Token]:
+        answer = _decode(content)
+        return Page([_token(row) for row in answer["data"]], answer["pagination"].get("next"))
+
+    return Request("GET", _TOKENS, parse, query=query)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from outlast.engine import triggers
+from outlast.engine import tokens, triggers
 from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
@@ -26,6 +26,8 @@ def _needs_entry(item: Record | Forsake, wants: Rows) -> None:
     if isinstance(item, Record):
         for child in _children(item):
             triggers.needs(child, wants)
+        if item.token_id is not None:
+            wants.tokens.add(item.token_id)
 
 
 def _children(r: Record) -> list[Trigger]:
@@ -51,6 +53,8 @@ def record(view: View, r: Record) -> Entry | Refusal:
         return _record_child(view, run, r.entry, r.child)
     if r.items:
         return _record_batch(view, run, r)
+    if r.token_id is not None:
+        return tokens.wait_for(view, run, r.entry, r.token_id, f"{run.journal}:{r.entry.key}")
     if r.until is not None and r.until > view.now:
         entry = view.record(run, replace(r.entry, status="pending", ref=str(r.until)))
         view.writes.timers.add((r.until, WAIT_TIMER, entry_id(run.id, run.journal, entry.key)))
@@ -133,15 +137,19 @@ def forsake(view: View, f: Forsake) -> None:
         view.rewrite(run, replace(entry, status="abandoned"))
 
 
-def _needs_run(s: Suspend, wants: Rows) -> None:
+def _needs_unanswered(s: Suspend, wants: Rows) -> None:
     wants.runs.add(s.run_id)
+    wants.entries.update(entry_id(s.run_id, s.journal, key) for key in s.unanswered)
 
 
-@operation(needs=_needs_run)
+@operation(needs=_needs_unanswered)
 def suspend(view: View, s: Suspend) -> Run | Refusal:
     run = view.run(s.run_id)
     if run is None:
         return Refusal("not_found", f"run {s.run_id} does not exist")
+    if any(view.entry(entry_id(s.run_id, s.journal, key)) is None for key in s.unanswered):
+        # it was refused a moment ago, which the code has not heard yet: nobody would ever wake the run
+        return Refusal("newer", f"run {s.run_id} waits for an operation that was refused", {"journal": s.journal})
     return view.apply(lifecycle.suspend(run, epoch=s.epoch, seen=s.seen, executor=s.executor, now=view.now))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
 from outlast.model.run import Execution
-from outlast.store import batches, idempotency, journal, lanes, runs, sessions
+from outlast.store import batches, idempotency, journal, lanes, runs, sessions, waitpoints
 from outlast.store.lanes import LaneKey
 
 BASE_ROUTE = "current"
@@ -26,8 +26,13 @@ def load(view: View, wants: Rows) -> None:
     for parent_id, entry in runs.parents(tx, wants.hashes):  # of runs that end now; others find out in the fold
         wants.runs.add(parent_id)
         wants.entries.add(entry)
+    for token_id in wants.tokens:
+        for run_id, journal_key in journal.waiters(tx, token_id):
+            wants.runs.add(run_id)
+            wants.entries.add(f"{run_id}:{journal_key}")
     view.sessions = sessions.lock(tx, wants.sessions)
     view.runs = {run.id: run for run in runs.lock(tx, wants.runs | wants.light)}
+    view.tokens = waitpoints.lock(tx, wants.tokens)
     wants.batches.update(run.batch_id for run in view.runs.values() if run.batch_id is not None and run.finished_at is None)
     view.batches = {batch.id: batch for batch in batches.lock(tx, wants.batches)}
     if wants.keys:

@@ -25,6 +25,7 @@ class Rows:
     data: set[str] = field(default_factory=set[str])
     hashes: set[str] = field(default_factory=set[str])  # result hashes of these runs
     entries: set[str] = field(default_factory=set[str])  # of journals, by id
+    tokens: set[str] = field(default_factory=set[str])
 
     def add(self, other: Rows) -> None:
         for name in self.__slots__:

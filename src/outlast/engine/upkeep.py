@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from outlast.engine import attempts, control, due, durable, queues, sessions
+from outlast.engine import attempts, control, due, durable, queues, sessions, tokens
 from outlast.engine.engine import Engine
 from outlast.model.limits import LEASE_MS, UPKEEP_MS
-from outlast.model.requests import CancelChildren, CloseSession, DropWork, Due, Lose, ReopenQueue, Unpark, WaitOver
+from outlast.model.requests import CancelChildren, CloseSession, DropWork, Due, Lose, ReopenQueue, TimeOutToken, Unpark, WaitOver
 from outlast.store import catalog, events, idempotency, lanes, runs, timers
 from outlast.store import sessions as sessions_store
 from outlast.store.database import Connection, DatabaseError
@@ -72,6 +72,8 @@ class Upkeep:
     def _due(self, kind: str, ref: str, due_at: int) -> asyncio.Future[Any]:
         if kind == durable.WAIT_TIMER:
             return self.engine.submit(durable.wait_over, WaitOver(run_id=ref.partition(":")[0], entry_id=ref, due_at=due_at))
+        if kind == tokens.TIMER:
+            return self.engine.submit(tokens.time_out_token, TimeOutToken(token_id=ref, due_at=due_at))
         return self.engine.submit(due.due, Due(run_id=ref, due_at=due_at), bulk=True)
 
     async def work(self) -> int:

@@ -38,6 +38,7 @@ from outlast.store.idempotency import Key
 from outlast.store.journal import Written
 from outlast.store.lanes import LaneKey
 from outlast.store.sessions import Session
+from outlast.store.waitpoints import Token
 
 TIMER = "run"
 
@@ -95,6 +96,8 @@ class Writes:
     journal: dict[str, Entry] = field(default_factory=dict[str, Entry])
     waiters: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     gone_waiters: list[str] = field(default_factory=list[str])
+    tokens: set[str] = field(default_factory=set[str])
+    born_tokens: set[str] = field(default_factory=set[str])
 
 
 class View:
@@ -116,6 +119,7 @@ class View:
         self.batch_items: dict[tuple[str, int], str | None] = {}
         self.sessions: dict[str, Session] = {}
         self.entries: dict[str, Entry] = {}
+        self.tokens: dict[str, Token] = {}
         self.loaded = Rows()
         self.writes = Writes()
         self.events: dict[str, Event] = {}
@@ -244,6 +248,15 @@ class View:
         if id not in self.loaded.entries and id not in self.entries:
             raise NeedsLock(Rows(entries={id}))
         return self.entries.get(id)
+
+    def token(self, id: str) -> Token | None:
+        if id not in self.loaded.tokens and id not in self.tokens:
+            raise NeedsLock(Rows(tokens={id}))
+        return self.tokens.get(id)
+
+    def new_waiters(self, id: str) -> list[tuple[str, str]]:
+        """Who began to wait for it in this flush."""
+        return [(run_id, journal_key) for waitpoint, run_id, journal_key in self.writes.waiters if waitpoint == id]
 
     def record(self, run: Run, entry: Entry) -> Entry:
         """A new entry of the run's journal; one that is done already takes the next place in the order of delivery."""

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from outlast.engine.view import View, Writes
 from outlast.model.change import Finish
 from outlast.model.run import RunData
-from outlast.store import batches, events, idempotency, journal, lanes, runs, sessions, timers
+from outlast.store import batches, events, idempotency, journal, lanes, runs, sessions, timers, waitpoints
 
 
 def write(view: View) -> None:
@@ -23,6 +23,8 @@ def write(view: View) -> None:
     batches.add_items(tx, w.batch_items)
     journal.insert(tx, list(w.born_entries.values()))
     journal.save(tx, w.journal)
+    waitpoints.insert(tx, [view.tokens[id_] for id_ in w.born_tokens])
+    waitpoints.save(tx, [view.tokens[id_] for id_ in w.tokens - w.born_tokens])
     journal.add_waiters(tx, w.waiters)
     journal.remove_waiters(tx, w.gone_waiters)
     timers.remove(tx, sorted(w.gone_timers))

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 EntryStatus = Literal["pending", "ok", "error", "abandoned"]
-OpKind = Literal["trigger", "trigger_and_wait", "batch", "batch_and_wait", "wait", "step", "mark"]
+OpKind = Literal["trigger", "trigger_and_wait", "batch", "batch_and_wait", "wait", "token", "step", "mark"]
 MAX_ENTRIES = 10_000
 MAX_VALUE_BYTES = 10 * 1024 * 1024
 

@@ -138,12 +138,17 @@ class Abandoned(Message, tag="abandoned", frozen=True, array_like=True):
 
 
 class Blocked(Message, tag="blocked", frozen=True, array_like=True):
-    """The code of a run waits for durable operations only. `seen`: how many completions it has been given."""
+    """The code of a run waits for durable operations only. `seen`: how many completions it has been given.
+
+    `unanswered`: keys of operations sent before this whose answer has not come; one that was refused must not be waited for.
+    """
 
     n: int
     run_id: str
     epoch: int
+    journal: int
     seen: int
+    unanswered: list[str] = []
 
 
 class LogLine(msgspec.Struct, frozen=True, array_like=True):

@@ -241,6 +241,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     child: Trigger | None = None
     items: list[Trigger | tuple[str, str]] = []  # of a batch; (task, error) for one that cannot be triggered
     until: int | None = None
+    token_id: str | None = None
 
 
 class Forsake(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,8 +258,10 @@ class Suspend(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str
     epoch: int
+    journal: int
     seen: int
     executor: str
+    unanswered: list[str] = []
 
 
 class WaitOver(msgspec.Struct, frozen=True, kw_only=True):
@@ -266,4 +269,31 @@ class WaitOver(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str
     entry_id: str
+    due_at: int
+
+
+class CreateToken(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    timeout_at: int | None = None
+    tags: str = "[]"
+    idempotency_hash: str | None = None
+    idempotency_key: str | None = None
+    idempotency_ttl_ms: int = 0
+
+
+class TokenCreated(msgspec.Struct, frozen=True, kw_only=True):
+    token_id: str
+    is_cached: bool = False
+
+
+class CompleteToken(msgspec.Struct, frozen=True, kw_only=True):
+    """`env_id` None: whoever asks has proved it by the secret of the token's address."""
+
+    token_id: str
+    env_id: int | None
+    value: str | None
+
+
+class TimeOutToken(msgspec.Struct, frozen=True, kw_only=True):
+    token_id: str
     due_at: int

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outlast.engine.engine import Engine
-from outlast.server.api import batches, own, queues, runs, tasks
+from outlast.server.api import batches, own, queues, runs, tasks, tokens
 from outlast.server.context import Context, answer, of
 from outlast.server.problem import Problem, respond
 from outlast.store.database import DatabaseError
@@ -110,6 +110,11 @@ _API: Table = [
     ("GET", "/api/v2/batches/{batch}", batches.retrieve),
     ("GET", "/api/v1/batches/{batch}", batches.retrieve),
     ("GET", "/api/v1/batches/{batch}/results", batches.results),
+    ("POST", "/api/v1/waitpoints/tokens", tokens.create),
+    ("GET", "/api/v1/waitpoints/tokens", tokens.listing),
+    ("GET", "/api/v1/waitpoints/tokens/{token}", tokens.retrieve),
+    ("POST", "/api/v1/waitpoints/tokens/{token}/complete", tokens.complete),
+    ("POST", "/api/v1/waitpoints/tokens/{token}/callback/{secret}", tokens.callback),
     ("GET", "/api/v1/queues", queues.listing),
     ("GET", "/api/v1/queues/{queue}", queues.retrieve),
     ("POST", "/api/v1/queues/{queue}/pause", queues.pause),

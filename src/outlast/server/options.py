@@ -122,7 +122,7 @@ def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now
         metadata=metadata,
         options=options,
         idempotency_hash=key,
-        idempotency_ttl_ms=_duration(o.idempotency_key_ttl, "idempotencyKeyTTL") if o.idempotency_key_ttl else 0,
+        idempotency_ttl_ms=duration(o.idempotency_key_ttl, "idempotencyKeyTTL") if o.idempotency_key_ttl else 0,
         queue=_queue(o.queue),
         concurrency_key=_concurrency_key(o.concurrency_key),
         delay_until=when(o.delay, now) if o.delay else None,
@@ -232,7 +232,7 @@ def check_tags(value: Any) -> list[str]:
     return _tags(value)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _duration(text: str, name: str) -> int:
+def duration(text: str, name: str) -> int:
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -242,7 +242,7 @@ def _duration(text: str, name: str) -> int:
 def _ttl(value: str | int | None) -> int | None:
     if value is None:
         return None
-    ms = _duration(value, "ttl") if isinstance(value, str) else value * 1_000
+    ms = duration(value, "ttl") if isinstance(value, str) else value * 1_000
     if ms < 0 or ms > limits.MAX_FUTURE_MS:
         raise invalid(f"ttl must be {FORMS}, or whole seconds from 0 (which switches it off) to ten years", "options.ttl")
     return ms

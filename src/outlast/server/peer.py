@@ -22,6 +22,7 @@ from outlast.model.messages import (
     BeatOk,
     Blocked,
     Bye,
+    Completion,
     Credit,
     Done,
     Drain,
@@ -59,7 +60,7 @@ from outlast.model.run import Execution, Run
 from outlast.server.connected import Executor, Outbox, WorkerSession
 from outlast.server.recorded import record_of
 from outlast.server.results import result_of
-from outlast.store import catalog, lanes, runs
+from outlast.store import catalog, journal, lanes, runs
 from outlast.store.database import DatabaseError
 
 if TYPE_CHECKING:
@@ -255,7 +256,10 @@ class Peer:
 
     def _blocked(self, blocked: Blocked) -> None:
         name = self.executor.name if self.executor is not None else ""
-        item = Suspend(run_id=blocked.run_id, epoch=blocked.epoch, seen=blocked.seen, executor=name)
+        item = Suspend(
+            run_id=blocked.run_id, epoch=blocked.epoch, journal=blocked.journal, seen=blocked.seen, executor=name,
+            unanswered=blocked.unanswered,
+        )  # fmt: skip
         return self._submit(durable.suspend, item, blocked.n, blocked.run_id, blocked.epoch)
 
     def _answer(self, executor: Executor, n: int, run_id: str, epoch: int, future: asyncio.Future[Any]) -> None:
@@ -270,6 +274,9 @@ class Peer:
             over = answer.code in OVER
             if over:
                 self._forget(executor, run_id, epoch)
+            if answer.code == "newer" and answer.data:
+                # a completion pushed by another server may have been lost: send again what is recorded
+                self.channel.later(asyncio.ensure_future(self._catch_up(executor, run_id, epoch, int(answer.data["journal"]))))
             return self.outbox.put(Refused(n, answer.code, answer.message, over))
         if isinstance(answer, Entry):
             return self.outbox.put(Recorded(n, run_id, epoch, answer))
@@ -279,6 +286,10 @@ class Peer:
         if attempt is None:
             self._forget(executor, run_id, epoch)
         return self.outbox.put(Ok(n, attempt))
+
+    async def _catch_up(self, executor: Executor, run_id: str, epoch: int, number: int) -> None:
+        for entry in await self.engine.read(lambda tx: journal.since(tx, run_id, number, 0)):
+            executor.outbox.put(Completion(run_id, epoch, entry))
 
     def _forget(self, executor: Executor, run_id: str, epoch: int) -> None:
         held = executor.held.get(run_id)

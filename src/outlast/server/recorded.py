@@ -34,6 +34,8 @@ def record_of(op: Op, env_id: int, now: int) -> Record | Refusal:
                 if until > now + MAX_FUTURE_MS:
                     return Refusal("invalid", "a wait may last ten years at most")
                 return _record(op, entry, until=until)
+            case "token":
+                return _record(op, entry, token_id=str(args["id"]))
             case "step" | "mark":
                 return _done(op, entry, args)
     except Problem as problem:

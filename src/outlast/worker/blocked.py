@@ -55,8 +55,10 @@ def _awaited(
     if children is not None:
         waiting = {child for child in children if not child.done()}
         return {c for c in waiting if c in alive} if all(c in pending or c in alive for c in waiting) else None
+    mine = alive[task]
+    if mine.waits_for:
+        return mine.waits_for & alive.keys()
     if _place(task) in _INSIDE:
-        mine = alive[task]
         return {other for other, scope in alive.items() if scope.parent is mine}
     return None
 

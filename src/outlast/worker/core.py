@@ -264,17 +264,9 @@ class ExecutorCore:
 
     def _done(self, push: RunPush, ended: Ended) -> Done:
         return Done(
-            n=self.next_number(),
-            run_id=push.run_id,
-            epoch=push.epoch,
-            attempt=push.attempt,
-            outcome=ended.outcome,
-            output=ended.output,
-            output_type=ended.output_type,
-            error=ended.error,
-            retry_delay_ms=ended.retry_delay_ms,
-            usage_ms=ended.usage_ms,
-        )
+            self.next_number(), push.run_id, push.epoch, push.attempt, ended.outcome, ended.output, ended.output_type, ended.error,
+            ended.retry_delay_ms, ended.usage_ms,
+        )  # fmt: skip
 
     # ---- stopping
 

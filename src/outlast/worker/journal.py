@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from outlast.durable import Slot
@@ -22,7 +23,7 @@ from outlast.worker.blocked import is_blocked
 from outlast.worker.scopes import Scope, scope
 
 T = TypeVar("T")
-LONG = frozenset({"trigger_and_wait", "batch_and_wait", "wait"})  # the others are answered as soon as they are durable
+LONG = frozenset({"trigger_and_wait", "batch_and_wait", "wait", "token"})  # the others are answered as soon as they are durable
 TURNS = 64  # of the loop, at most, until all that a result set in motion has come to rest
 FOREIGN_TURNS = 16  # on a loop that does not show what is ready
 LOOK_SECONDS = 0.25  # a run that waits and works at once is looked at again after this
@@ -34,7 +35,7 @@ class Link(Protocol):
 
     def operation(self, slot: Slot, args: dict[str, Any]) -> None: ...
     def abandoned(self, key: str) -> None: ...
-    def blocked(self, seen: int) -> None: ...
+    def blocked(self, seen: int, unanswered: list[str]) -> None: ...
     def resumed(self) -> None: ...
 
 
@@ -186,6 +187,19 @@ class Journal:
             self._link.abandoned(key)
         self.kick()
 
+    @contextmanager
+    def waiting_for(self, tasks: set[asyncio.Task[Any]]) -> Generator[None]:
+        """The current asyncio task waits for one of these."""
+        here = scope.get()
+        if here is None:
+            yield
+            return
+        here.waits_for = tasks
+        try:
+            yield
+        finally:
+            here.waits_for = set()
+
     def take(self, slot: Slot, args: Callable[[], dict[str, Any]]) -> Entry:
         """An operation that needs no waiting: its value is made here, or was recorded."""
         self._taken.add(slot.key)
@@ -322,7 +336,7 @@ class Journal:
         if asked:
             return self._deliver(asked[0])
         self._said_blocked = True
-        self._link.blocked(self._known)
+        self._link.blocked(self._known, [key for key in self._waiting if key not in self.recorded])
 
     def _is_moving(self) -> bool:
         ready: Any = getattr(self._loop, "_ready", None)

@@ -33,10 +33,10 @@ class RunLink:
         if not self._held.abandoned:
             self._send(Abandoned(self._next(), push.run_id, push.epoch, push.journal, key))
 
-    def blocked(self, seen: int) -> None:
+    def blocked(self, seen: int, unanswered: list[str]) -> None:
         push = self._held.push
         if not self._held.abandoned:
-            self._send(Blocked(self._next(), push.run_id, push.epoch, seen))
+            self._send(Blocked(self._next(), push.run_id, push.epoch, push.journal, seen, unanswered))
 
     def resumed(self) -> None:
         if self._held.runner is not None:

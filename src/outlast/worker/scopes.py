@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Scope:
     """One asyncio task (or thread) of a run. Its operations are numbered by kind and label, its tasks by function name."""
 
-    __slots__ = ("journal", "keys", "made", "operations", "owner", "parent", "path", "spawned")
+    __slots__ = ("journal", "keys", "made", "operations", "owner", "parent", "path", "spawned", "waits_for")
 
     def __init__(self, path: str, journal: Journal, parent: Scope | None = None) -> None:
         self.path = path
@@ -26,6 +26,7 @@ class Scope:
         self.operations: Counter[str] = Counter()
         self.spawned: Counter[str] = Counter()
         self.keys: set[str] = set()
+        self.waits_for: set[asyncio.Task[Any]] = set()  # said by a race, whose own coroutine cannot be looked into
 
     def child(self, name: str) -> Scope:
         n = self.spawned[name]

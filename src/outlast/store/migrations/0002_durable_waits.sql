@@ -22,3 +22,18 @@ CREATE TABLE journal (
     location TEXT NOT NULL
 );
 CREATE INDEX journal_by_run ON journal (run_id, journal, seq);
+
+DROP TABLE waitpoints;
+CREATE TABLE waitpoints (
+    id TEXT PRIMARY KEY,
+    env_id BIGINT NOT NULL,
+    status TEXT NOT NULL,
+    value TEXT,
+    tags TEXT NOT NULL,
+    idempotency_key TEXT,
+    idempotency_expires_at BIGINT,
+    timeout_at BIGINT,
+    created_at BIGINT NOT NULL,
+    completed_at BIGINT
+);
+CREATE INDEX waitpoints_by_env ON waitpoints (env_id, id);

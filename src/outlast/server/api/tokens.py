@@ -1,0 +1,167 @@
+"""Tokens: create, list, look at, complete; and the address that completes one without a key."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from outlast.engine import tokens
+from outlast.model import limits
+from outlast.model.requests import CompleteToken, CreateToken
+from outlast.server import body as bodies
+from outlast.server import options
+from outlast.server.auth import token_headers
+from outlast.server.context import accepted, answer, of
+from outlast.server.problem import Problem, invalid
+from outlast.server.push import iso
+from outlast.store import catalog, waitpoints
+from outlast.store.catalog import Environment
+from outlast.store.waitpoints import Token
+
+MAX_CALLBACK_BYTES = 512 * 1024
+PUBLIC_SECONDS = 86_400
+KEY_TTL_MS = 3_600_000
+TIMEOUT_CODE = "TRIGGER_WAITPOINT_TIMEOUT"
+
+
+class CreateBody(msgspec.Struct, rename="camel"):
+    timeout: str | None = None
+    idempotency_key: str | None = None
+    idempotency_key_ttl: str | None = msgspec.field(default=None, name="idempotencyKeyTTL")
+    tags: list[str] | str | None = None
+
+
+class CompleteBody(msgspec.Struct):
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_create = msgspec.json.Decoder(CreateBody)
+_complete = msgspec.json.Decoder(CompleteBody)
+
+
+def secret(env: Environment, token_id: str) -> str:
+    """The last part of a token's address: 256 bits that only this environment's secret gives, so nothing needs to be kept."""
+    return hmac.new(env.signing_secret.encode(), f"callback:{token_id}".encode(), hashlib.sha256).hexdigest()
+
+
+def _url(request: Request, env: Environment, token_id: str) -> str:
+    return f"{str(request.base_url).rstrip('/')}/api/v1/waitpoints/tokens/{token_id}/callback/{secret(env, token_id)}"
+
+
+async def create(request: Request) -> Response:
+    """POST /api/v1/waitpoints/tokens"""
+    context = of(request)
+    caller = await context.caller(request)
+    bodies.check_type(request)
+    raw = await bodies.read(request, 64 * 1024)
+    found = bodies.decode(raw or b"{}", _create)
+    now = context.engine.clock.now()
+    key = None if found.idempotency_key is None else options.text_field(found.idempotency_key, "idempotencyKey", limits.MAX_KEY_CHARS)
+    ttl = options.duration(found.idempotency_key_ttl, "idempotencyKeyTTL") if found.idempotency_key_ttl else KEY_TTL_MS
+    timeout = options.when(found.timeout, now) if found.timeout else None
+    if timeout is not None and timeout <= now:
+        raise invalid("timeout must be in the future", "timeout")
+    item = CreateToken(
+        env_id=caller.env.id,
+        timeout_at=timeout,
+        tags=msgspec.json.encode(options.check_tags(found.tags or [])).decode(),
+        idempotency_hash=hashlib.sha256(key.encode()).hexdigest() if key else None,
+        idempotency_key=key,
+        idempotency_ttl_ms=ttl,
+    )
+    made = await context.engine.call(tokens.create_token, item)
+    headers = token_headers(caller.env, [f"write:waitpoints:{made.token_id}"], now, PUBLIC_SECONDS)
+    url = _url(request, caller.env, made.token_id)
+    return answer({"id": made.token_id, "isCached": made.is_cached, "url": url}, headers=headers)
+
+
+async def listing(request: Request) -> Response:
+    """GET /api/v1/waitpoints/tokens"""
+    context = of(request)
+    caller = await context.caller(request)
+    query = request.query_params
+    size = query.get("page[size]", "20")
+    if not size.isdecimal() or not 1 <= int(size[:6]) <= 100:
+        raise invalid("page[size] must be 1 to 100", "page[size]")
+    status = query.get("filter[status]")
+    if status is not None and status not in ("WAITING", "COMPLETED", "TIMED_OUT"):
+        raise invalid("filter[status] must be WAITING, COMPLETED or TIMED_OUT", "filter[status]")
+    limit, env = int(size), caller.env
+    rows = await context.engine.read(
+        lambda tx: waitpoints.page(
+            tx, env.id, status=status, tag=query.get("filter[tags]"), key=query.get("filter[idempotencyKey]"),
+            after=query.get("page[after]"), limit=limit,
+        )
+    )  # fmt: skip
+    pagination = {"next": rows[limit - 1].id} if len(rows) > limit else {}
+    return answer({"data": [_wire(request, env, token) for token in rows[:limit]], "pagination": pagination})
+
+
+async def retrieve(request: Request) -> Response:
+    """GET /api/v1/waitpoints/tokens/{token}"""
+    context = of(request)
+    caller = await context.caller(request)
+    found = await context.engine.read(lambda tx: waitpoints.read(tx, caller.env.id, request.path_params["token"]))
+    if found is None:
+        raise Problem(404, "Waitpoint not found")
+    wire = _wire(request, caller.env, found)
+    if found.status == "TIMED_OUT":
+        error = {"code": TIMEOUT_CODE, "message": f"token {found.id} was not completed in time"}
+        wire |= {"output": msgspec.json.encode(error).decode(), "outputType": "application/json", "outputIsError": True}
+    elif found.status == "COMPLETED":
+        wire |= {"output": found.value, "outputType": "application/json", "outputIsError": False}
+    return answer(wire)
+
+
+async def complete(request: Request) -> Response:
+    """POST /api/v1/waitpoints/tokens/{token}/complete"""
+    context = of(request)
+    caller = await context.caller(request)
+    bodies.check_type(request)
+    found = bodies.decode(await bodies.read(request, limits.MAX_PAYLOAD_BYTES) or b"{}", _complete)
+    value = None if found.data is msgspec.UNSET else bytes(found.data).decode()
+    item = CompleteToken(token_id=request.path_params["token"], env_id=caller.env.id, value=None if value == "null" else value)
+    accepted(await context.engine.call(tokens.complete_token, item))
+    return answer({"success": True})
+
+
+async def callback(request: Request) -> Response:
+    """POST /api/v1/waitpoints/tokens/{token}/callback/{secret}: no key; the whole body is the output."""
+    context = of(request)
+    token_id = request.path_params["token"]
+    if "content-length" not in request.headers:
+        raise Problem(411, "send a Content-Length")
+    found = await context.engine.read(lambda tx: waitpoints.lock(tx, [token_id]).get(token_id)) if "\x00" not in token_id else None
+    env = await context.engine.read(lambda tx: catalog.environment(tx, found.env_id)) if found is not None else None
+    if env is None or not hmac.compare_digest(secret(env, token_id).encode(), request.path_params["secret"].encode()):
+        raise Problem(401, "Invalid URL, hash does not match")
+    raw = await bodies.read(request, MAX_CALLBACK_BYTES)
+    if raw.strip():
+        bodies.decode(raw, _any)
+    item = CompleteToken(token_id=token_id, env_id=None, value=raw.decode() if raw.strip() else "{}")
+    accepted(await context.engine.call(tokens.complete_token, item))
+    return answer({"success": True})
+
+
+_any: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any)
+
+
+def _wire(request: Request, env: Environment, t: Token) -> dict[str, Any]:
+    fields = {
+        "id": t.id,
+        "url": _url(request, env, t.id),
+        "status": t.status,
+        "idempotencyKey": t.idempotency_key,
+        "idempotencyKeyExpiresAt": iso(t.idempotency_expires_at),
+        "timeoutAt": iso(t.timeout_at),
+        "completedAfter": iso(t.timeout_at),
+        "completedAt": iso(t.completed_at),
+        "tags": msgspec.json.decode(t.tags),
+        "createdAt": iso(t.created_at),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
