@@ -59,6 +59,7 @@ def dev(
     data: Data = None,
     database: Database = None,
     log_format: LogFormat = None,
+    replay_every_wait: Annotated[bool, typer.Option(help="Replay runs at every wait, so that what differs shows at once.")] = False,
 ) -> None:
     """Server and worker in one command, on SQLite, with reload on every save."""
     from outlast.cli import serving
@@ -71,7 +72,7 @@ def dev(
     settings = settings_of(port=port, host=host, data=data or str(project / ".outlast"), database=database, log_format=log_format)
     configure(settings.log_format)
     try:
-        serving.run(lambda: run_dev(settings, project.resolve()))
+        serving.run(lambda: run_dev(settings, project.resolve(), replay_every_wait=replay_every_wait))
     except WorkerRefused as refused:
         fail(str(refused))
 

@@ -54,7 +54,9 @@ def write_note(data: Path, note: dict[str, Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, project: Path, *, quiet: bool = False, modules: list[str] | None = None) -> AsyncGenerator[Dev]:
+async def running(
+    settings: Settings, project: Path, *, quiet: bool = False, modules: list[str] | None = None, replay_every_wait: bool = False
+) -> AsyncGenerator[Dev]:
     """Server and worker of a project, until the block is left."""
     listening = serving.bind(settings.host, settings.port)
     try:
@@ -81,6 +83,7 @@ async def running(settings: Settings, project: Path, *, quiet: bool = False, mod
                 drain_seconds=2.0,
                 log_format=settings.log_format,
                 data=data,
+                replay_every_wait=replay_every_wait,
             )
             supervisor = Supervisor(worker, on_discovery=None if quiet else show_discovery)
             working = asyncio.create_task(supervisor.run())
@@ -104,11 +107,11 @@ def show_discovery(manifest: Manifest, failures: list[ImportFailure]) -> None:
         )
 
 
-async def run_dev(settings: Settings, project: Path) -> None:
+async def run_dev(settings: Settings, project: Path, *, replay_every_wait: bool = False) -> None:
     """`outlast dev`: until a signal says stop."""
     stopped = asyncio.Event()
     serving.on_signals(lambda _: stopped.set())
-    async with running(settings, project) as dev:
+    async with running(settings, project, replay_every_wait=replay_every_wait) as dev:
         print(f"Outlast  {dev.url}\nKey      {dev.key}", flush=True)
         stop = asyncio.create_task(stopped.wait())
         watching = asyncio.create_task(_watch(project, Path(settings.data), dev.supervisor))

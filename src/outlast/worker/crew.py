@@ -125,6 +125,7 @@ class Crew:
             log_format=o.log_format,
             spool=o.data.resolve() / "spool" / f"{os.getpid()}-{name}" if o.data is not None else None,
             env=self.env_vars,
+            replay_every_wait=o.replay_every_wait,
         )
 
     async def _start(self, executor: ExecutorProcess) -> Ready | None:

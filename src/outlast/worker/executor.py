@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--async-slots", type=int, default=0)
     parser.add_argument("--thread-slots", type=int, default=0)
     parser.add_argument("--spool", type=Path)
+    parser.add_argument("--replay-every-wait", action="store_true")
     parser.add_argument("--log-format")
     arguments = parser.parse_args()
     _die_with_parent()
@@ -75,6 +76,7 @@ class _Executor:
             async_slots=arguments.async_slots,
             thread_slots=arguments.thread_slots,
             spool=arguments.spool,
+            replay_every_wait=arguments.replay_every_wait,
         )
         self.core.on_exhausted = lambda: control.send(Exhausted())
         self.stderr = stderr

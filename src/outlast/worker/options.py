@@ -31,3 +31,4 @@ class WorkerOptions:
     data: Path | None = None
     log_format: str | None = None
     promote: bool = True
+    replay_every_wait: bool = False  # keep no coroutine over a wait: nondeterminism shows at once

@@ -31,6 +31,7 @@ class ExecutorProcess:
         modules: list[str] | None,
         async_slots: int,
         thread_slots: int,
+        replay_every_wait: bool = False,
         log_format: str | None = None,
         spool: Path | None = None,
         env: Mapping[str, str] | None = None,
@@ -38,6 +39,7 @@ class ExecutorProcess:
         self.name = name
         self.async_slots = async_slots
         self.thread_slots = thread_slots
+        self._replay_every_wait = replay_every_wait
         self.lag_ms = 0.0
         self.running: list[str] = []
         self.drained = False
@@ -61,6 +63,8 @@ class ExecutorProcess:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "outlast.worker.executor", str(theirs.fileno()), self.name, str(self._project)]
         command += ["--async-slots", str(self.async_slots), "--thread-slots", str(self.thread_slots)]
+        if self._replay_every_wait:
+            command.append("--replay-every-wait")
         for module in self._modules or []:
             command += ["--module", module]
         if self._spool is not None:

@@ -113,6 +113,10 @@ class Supervisor:
         """End every executor at once."""
         self._crew.kill()
 
+    def executor_pids(self) -> list[int]:
+        """The processes in which user code runs now."""
+        return [executor.pid for executor in self._crew.all() if executor.pid is not None]
+
     async def reload(self) -> None:
         """Replace the executors by new ones with today's code; the old ones finish what they have."""
         async with self._reloading:

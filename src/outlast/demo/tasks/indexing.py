@@ -1,4 +1,4 @@
-"""A parent fans out one child per file; the last child to finish triggers the index."""
+"""A parent fans out one child per file, waits for all of them and for an approval, and has the index written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TypedDict
 
-from outlast import AbortTaskRun, BatchItem, Retry, RunContext, logger, queue, task
+from outlast import AbortTaskRun, BatchItem, Retry, RunContext, logger, queue, step, task, wait
 
 WORD = re.compile(r"[A-Za-z]{3,}")
 shelves = queue("shelves", concurrency_limit=1)  # per key: two files of one letter are never written at once
@@ -23,38 +23,45 @@ class Folder(TypedDict):
 class File(TypedDict):
     path: str
     output: str
-    expected: int
-    parent: str
-
-
-class Index(TypedDict):
-    output: str
-    parent: str
 
 
 @task(id="docs.index.folder")
 async def index_folder(payload: Folder, ctx: RunContext) -> dict[str, int | str]:
-    """One child per file, in one batch."""
-    files = sorted(p for p in Path(payload["path"]).rglob("*") if p.suffix in (".py", ".md", ".sql", ".txt") and p.is_file())[:200]
-    if not files:
-        raise AbortTaskRun(f"no text files in {payload['path']}")
-    Path(payload["output"]).mkdir(parents=True, exist_ok=True)
+    """One child per file, all waited for; then a person's approval, then the index. A crash anywhere in it repeats nothing."""
+    files = await step("list files", list_files, payload)
     items = [
         BatchItem(
-            File(path=str(f), output=payload["output"], expected=len(files), parent=ctx.run.id),
-            concurrency_key=f.name[0].lower(),
+            File(path=f, output=payload["output"]),
+            concurrency_key=Path(f).name[0].lower(),
             queue="shelves",
-            tags=[f"folder:{f.parent.name}"[:128]],
+            tags=[f"folder:{Path(f).parent.name}"[:128]],
         )
         for f in files
     ]
-    batch = await index_file.batch_trigger(items)
-    logger.info("triggered", files=len(files), batch=batch.id)
-    return {"files": len(files), "batch": batch.id}
+    results = await index_file.batch_trigger_and_wait(items)
+    words = sum(run.output["words"] for run in results.runs if run.ok)
+    await wait.for_(seconds=1)
+    token = await wait.create_token(timeout="10m", tags=[f"approve:{ctx.run.id}"])
+    logger.info("waiting for approval", files=len(files), words=words, url=token.url)
+    approved = await wait.for_token(token).unwrap()
+    index = await finish_index.trigger_and_wait(Index(output=payload["output"])).unwrap()
+    return {"files": len(files), "approved_by": approved["by"], **index}
+
+
+def list_files(payload: Folder) -> list[str]:
+    found = sorted(p for p in Path(payload["path"]).rglob("*") if p.suffix in (".py", ".md", ".sql", ".txt") and p.is_file())[:200]
+    if not found:
+        raise AbortTaskRun(f"no text files in {payload['path']}")
+    Path(payload["output"]).mkdir(parents=True, exist_ok=True)
+    return [str(path) for path in found]
+
+
+class Index(TypedDict):
+    output: str
 
 
 @task(id="docs.index.file", queue=shelves)
-def index_file(payload: File, ctx: RunContext) -> dict[str, int]:
+def index_file(payload: File) -> dict[str, int]:
     """CPU work in a thread of an executor of its own: count the words of one file."""
     path = Path(payload["path"])
     words = Counter(w.lower() for w in WORD.findall(path.read_text(errors="replace")))
@@ -63,10 +70,6 @@ def index_file(payload: File, ctx: RunContext) -> dict[str, int]:
     target.with_suffix(".tmp").write_text(json.dumps({"file": str(path), "words": words}))
     target.with_suffix(".tmp").replace(target)
     print(f"{path.name}: {sum(words.values())} words")
-    if len(list(target.parent.glob("*.part"))) == payload["expected"]:
-        # several children may see the last part; the key makes it one run
-        index = Index(output=payload["output"], parent=payload["parent"])
-        finish_index.sync.trigger(index, idempotency_key=f"index-of-{payload['parent']}-{Path(payload['output']).name}")
     return {"words": sum(words.values()), "different": len(words)}
 
 
