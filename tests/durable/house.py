@@ -130,6 +130,11 @@ class House:
             await self._supervisor.send([Lost(core.name, -9)])
             await self.work(**options)
 
+    def retire(self) -> None:
+        """The executors of now take nothing more: the next one is alone."""
+        for core in self.cores:
+            core.drain()
+
     async def until(self, query: str) -> None:
         """Until the query finds something."""
         async with asyncio.timeout(30):

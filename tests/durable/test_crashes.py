@@ -8,6 +8,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from outlast import Task, run, step, task, wait
 from tests.databases import Address
 from tests.durable.house import House, open_house
@@ -94,6 +96,85 @@ async def test_replayed_at_every_wait_a_program_gives_the_same(address: Address,
         assert [len(r) if isinstance(r, list) else r for r in result][1:6] == [3, 3, 3, 3, 3]
         assert all(len(keys) == 1 for keys in ledger.values())
         await check(house)
+
+
+def fan(ledger: Ledger) -> Task[Any, Any]:
+    """20 branches of 3 steps with real I/O between them, a task group, a race, a batch of 50."""
+
+    def effect(name: str) -> str:
+        ledger[name].add(step.idempotency_key)
+        return name
+
+    async def io() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port[0])
+        writer.write(b"x")
+        await reader.readexactly(1)
+        writer.close()
+        await asyncio.sleep(random.random() * 0.002)
+
+    port = [0]
+
+    async def branch(i: int) -> list[str]:
+        got: list[str] = []
+        for n in range(3):
+            await io()
+            got.append(await step("work", effect, f"branch {i} step {n}"))
+        return got
+
+    @task
+    async def leaf(payload: int) -> int:
+        return payload + 1
+
+    @task
+    async def spread(payload: int) -> list[Any]:
+        port[0] = payload
+        trace: list[Any] = await asyncio.gather(*[branch(i) for i in range(20)])
+        async with asyncio.TaskGroup() as group:
+            made = [group.create_task(branch(100 + i)) for i in range(3)]
+        trace += [t.result() for t in made]
+        won = await wait.first(wait.for_(days=3), wait.for_(days=1), wait.for_(days=2))
+        trace.append(won.index)
+        trace += [r.output for r in (await leaf.batch_trigger_and_wait(range(50))).runs]
+        return trace
+
+    return spread
+
+
+async def crashed_at_random(address: Address, folder: Path, times: int) -> None:
+    """`times` runs, each executor of which dies at a random operation of its own."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(1))
+        await writer.drain()
+        writer.close()
+
+    ledger: Ledger = defaultdict(set)
+    spread = fan(ledger)
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    expected = [[f"branch {i} step {n}" for n in range(3)] for i in (*range(20), 100, 101, 102)] + [1, *range(1, 51)]
+    chance = random.Random(5)
+    async with open_house(address, folder) as house:
+        for _ in range(times):
+            ledger.clear()
+            mortal = await house.work(last=chance.randrange(1, 70))
+            async with asyncio.timeout(60):
+                assert await spread.trigger_and_wait(port).unwrap() == expected
+            assert mortal.died.is_set()
+            assert {name: len(keys) for name, keys in ledger.items()} == dict.fromkeys(ledger, 1)
+            assert len(ledger) == 23 * 3
+            house.retire()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_branches_with_io_ended_at_random_points_give_the_same(address: Address, tmp_path: Path) -> None:
+    await crashed_at_random(address, tmp_path, 5)
+
+
+@pytest.mark.full
+async def test_branches_with_io_ended_at_a_hundred_random_points_give_the_same(address: Address, tmp_path: Path) -> None:
+    await crashed_at_random(address, tmp_path, 100)
 
 
 async def count(house: House) -> int:

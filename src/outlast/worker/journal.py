@@ -344,7 +344,8 @@ class Journal:
             return self._turns < FOREIGN_TURNS
         if self._turns >= TURNS:
             return False
-        return any(self._is_ours(handle) for handle in ready)
+        # a copy, made in one step: threads that end append to it meanwhile
+        return any(self._is_ours(handle) for handle in tuple(ready))
 
     def _is_ours(self, handle: Any) -> bool:
         found = handle._context.get(scope) if handle._context is not None else None
