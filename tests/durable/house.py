@@ -19,12 +19,15 @@ from outlast.config import Config
 from outlast.model.manifest import PROTOCOL, Manifest, QueueDefinition
 from outlast.model.messages import FromWorker, Hello, Lost, Op, ToWorker, Welcome
 from outlast.server.connected import ConnectionClosed as ServerSideClosed
-from outlast.server.runtime import Options, Runtime
+from outlast.server.runtime import ENVIRONMENTS, Options, Runtime
 from outlast.store.database import Connection as StoreConnection
 from outlast.worker.connection import ConnectionClosed
 from outlast.worker.core import ExecutorCore
 from tests.databases import Address
 from tests.engine.house import FakeClock
+
+# not development: its time to live of ten minutes would pass when the clock jumps
+PROD = next(id_ for id_, slug, _ in ENVIRONMENTS if slug == "prod")
 
 
 class End:
@@ -106,7 +109,7 @@ class House:
     async def work(self, *, last: int | None = None, **core: Any) -> Mortal:
         """Start an executor. It dies with its `last` operation, and another takes its place."""
         if self._supervisor is None:
-            self._supervisor = self.pair(1)
+            self._supervisor = self.pair(PROD)
             definitions = [task.definition() for task in tasks.registry.tasks.values()]
             shared = [QueueDefinition(name=q.name, concurrency_limit=q.concurrency_limit) for q in queue_module.registry.values()]
             manifest = Manifest(python="3.11", content_hash="1", tasks=definitions, queues=shared)
@@ -162,7 +165,7 @@ async def open_house(address: Address, folder: Path, *, travels: bool = True) ->
     url = address.url if address.is_postgres else f"sqlite:///{folder / 'outlast.db'}"
     runtime = Runtime(Options(database=url, schema=address.schema, data=folder, grace_ms=0), clock=clock)
     await runtime.start()
-    client = Client(ServerAddress("http://x", runtime.new_key("dev", "t")), transport=httpx.ASGITransport(app=runtime.app))
+    client = Client(ServerAddress("http://x", runtime.new_key("prod", "t")), transport=httpx.ASGITransport(app=runtime.app))
     connections.use(client)
     house = House(runtime, clock)
     if travels:
