@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -278,6 +278,7 @@ class View:
 
     def settle(self, run_id: str, journal_key: str, status: EntryStatus, value: str | None = None, value_type: str | None = None) -> None:
         """What a run waited for has come. `journal_key` is "journal:key"; one of an earlier journal is not waited for any more."""
+        self.need([(run_id, journal_key)])
         run = self.run(run_id)
         if run is None or run.is_final or journal_key.partition(":")[0] != str(run.journal):
             return
@@ -292,6 +293,18 @@ class View:
         elif run.execution is Execution.EXECUTING and run.held_by is not None:
             self.pushed.append(Pushed(run.held_by, run.id, run.epoch, run.journal, entry))
 
+    def need(self, waiters: Sequence[tuple[str, str]]) -> None:
+        """All that is missing at once: a flush is run again only a few times."""
+        missing = Rows()
+        for run_id, journal_key in waiters:
+            id_ = f"{run_id}:{journal_key}"
+            if run_id not in self.loaded.runs and run_id not in self.runs:
+                missing.runs.add(run_id)
+            if id_ not in self.loaded.entries and id_ not in self.entries:
+                missing.entries.add(id_)
+        if missing.runs or missing.entries:
+            raise NeedsLock(missing)
+
     def _count(self, run: Run) -> Run:
         """One completion more: a counter, not a change that anybody must hear of."""
         run = self.runs[run.id] = msgspec.structs.replace(self.runs[run.id], next_seq=run.next_seq + 1)
@@ -304,7 +317,9 @@ class View:
         if run.parent_id is not None and run.parent_key is not None:
             self.settle(run.parent_id, run.parent_key, "ok" if ok else "error", value, value_type)
         if run.pending_waits:
-            for waiter, journal_key in journal.waiters(self.tx, run.id):
+            waiters = journal.waiters(self.tx, run.id)
+            self.need(waiters)
+            for waiter, journal_key in waiters:
                 self.settle(waiter, journal_key, "ok" if ok else "error", value, value_type)
             self.writes.gone_waiters.append(run.id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from outlast.worker.blocked import is_blocked
 from outlast.worker.scopes import Scope, scope
 
 T = TypeVar("T")
+log = logging.getLogger("outlast.worker")
 LONG = frozenset({"trigger_and_wait", "batch_and_wait", "wait", "token"})  # the others are answered as soon as they are durable
 TURNS = 64  # of the loop, at most, until all that a result set in motion has come to rest
 FOREIGN_TURNS = 16  # on a loop that does not show what is ready
@@ -290,6 +292,13 @@ class Journal:
         self._scheduled = False
         if self._root is None:
             return
+        try:
+            self._step_on()
+        except Exception:  # a defect of ours must not leave the run standing still
+            log.exception("a turn of a run's journal failed", extra={"run_id": self.run_id})
+            self._loop.call_later(LOOK_SECONDS, self.kick, context=_NOWHERE)
+
+    def _step_on(self) -> None:
         if self._settling:
             if self._is_moving():
                 self._turns += 1
@@ -297,7 +306,7 @@ class Journal:
             self._settling = False
         if (following := self._following()) is not None:
             return self._deliver(following)
-        if self._long and not self._said_blocked:
+        if (self._long or self._early()) and not self._said_blocked:
             if self._is_moving():
                 self._settling = True
                 return self.kick()
@@ -327,16 +336,20 @@ class Journal:
         """Nothing moves. Does the run wait for durable operations only?"""
         self._turns = 0
         threads = self._threads_waiting > 0 if self._root is not None and self._root.owner is None else True
-        if not threads or not is_blocked(self._tasks, self._long):
+        early = self._early()
+        if not threads or not is_blocked(self._tasks, self._long | {self._waiting[e.key] for e in early}):
             if self._look is None or self._look.when() <= self._loop.time():
                 self._look = self._loop.call_later(LOOK_SECONDS, self.kick, context=_NOWHERE)
             return
-        # the code does not ask for what comes next: it took another way. What it does ask for is not kept back
-        asked = [e for seq, e in sorted(self._arrived.items()) if seq >= self._next and e.key in self._waiting]
-        if asked:
-            return self._deliver(asked[0])
+        if early:  # the code does not ask for what comes next: it took another way. What it does ask for is not kept back
+            return self._deliver(early[0])
         self._said_blocked = True
         self._link.blocked(self._known, [key for key in self._waiting if key not in self.recorded])
+
+    def _early(self) -> list[Entry]:
+        """What the code waits for and what is here, while something else should come first."""
+        here = [e for key in self._waiting if (e := self.recorded.get(key)) is not None and e.seq is not None and e.seq >= self._next]
+        return sorted(here, key=lambda e: e.seq or 0)
 
     def _is_moving(self) -> bool:
         ready: Any = getattr(self._loop, "_ready", None)
