@@ -232,7 +232,7 @@ class Journal:
             raise RuntimeError("a blocking call in an `async def` task would stop the executor: await the same call from `outlast`")
         self._threads_waiting += 1
         try:
-            return asyncio.run_coroutine_threadsafe(start(), self._loop).result()
+            return asyncio.run_coroutine_threadsafe(_counted(start), self._loop).result()
         finally:
             self._threads_waiting -= 1
 
@@ -367,6 +367,14 @@ class Journal:
     def _count_known(self) -> None:
         while self._known in self._arrived:
             self._known += 1
+
+
+async def _counted(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What a thread waits for. The thread itself has no asyncio task that could be looked at: this one stands for it."""
+    mine = scope.get()
+    if mine is not None:
+        mine.made = True
+    return await start()
 
 
 def _is_carried(entry: Entry) -> bool:
