@@ -31,6 +31,8 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a project. Durations are seconds unless they are texts such as "1d".
 
+    `cold_after`: a run that waits so long is kept as a row of the database only, and replayed when it goes on; 0: never.
+
     Raises:
         ConfigurationError: a value that cannot be; the message names it.
 
@@ -46,6 +48,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_duration: float | None = None
     ttl: str | int | None = None
     machine: str | None = None
+    cold_after: float = 60.0
     log_level: Literal["debug", "info", "log", "warn", "error", "none"] = "info"
     telemetry: Telemetry = Telemetry()
     build: Build = Build()
@@ -53,6 +56,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.max_duration is not None and self.max_duration < MIN_DURATION_SECONDS:
             raise ConfigurationError(f"Config.max_duration must be at least {MIN_DURATION_SECONDS} seconds, not {self.max_duration}")
+        if self.cold_after < 0:
+            raise ConfigurationError(f"Config.cold_after must not be negative, and is {self.cold_after}: 0 means never")
         if self.machine is not None and self.machine not in MACHINES:
             raise ConfigurationError(f"Config.machine {self.machine!r}: use one of {', '.join(MACHINES)}")
         if self.ttl is not None:

@@ -43,6 +43,23 @@ def test_waiting_runs_survive_the_death_of_everything(cluster: Cluster) -> None:
     client.close_sync()
 
 
+def test_an_executor_that_parked_many_runs_is_replaced_and_none_is_lost(cluster: Cluster) -> None:
+    _, port = cluster.server()
+    worker = cluster.worker(port, "--executors", "1", "--hot-waits", "4")
+    client = cluster.client(port)
+    until(lambda: len(cluster.executors(worker)) == 1, seconds=30, what="an executor is there")
+    [first] = cluster.executors(worker)
+    runs = batch(client, PARENTS, "e2e.wait.parent")
+    until(lambda: first not in cluster.executors(worker), seconds=60, what="the first executor is replaced")
+    until(lambda: finished(client, runs)["COMPLETED"] == PARENTS, seconds=120, what="all parents end well")
+    keys: dict[str, set[str]] = defaultdict(set)
+    for _, step, key in cluster.lines("effect"):
+        keys[step].add(key)
+    assert {step: len(found) for step, found in keys.items()} == dict.fromkeys(keys, 1)
+    assert finished_children(cluster) == PARENTS * CHILDREN
+    client.close_sync()
+
+
 def finished_children(cluster: Cluster) -> int:
     from tests.engine.house import open_store
 

@@ -104,13 +104,19 @@ def worker(
     executors: Annotated[int | None, typer.Option(help="Executor processes for each kind of task.")] = None,
     async_slots: Annotated[int | None, typer.Option(help="Async runs per executor.")] = None,
     thread_slots: Annotated[int | None, typer.Option(help="Threads per executor.")] = None,
+    cold_after: Annotated[float | None, typer.Option(help="Seconds a waiting run's coroutine is kept; 0: for ever.")] = None,
+    hot_waits: Annotated[int | None, typer.Option(help="Waiting runs whose coroutines an executor keeps.")] = None,
+    memory_mb: Annotated[int | None, typer.Option(help="Replace an executor of waiting runs that has more memory.")] = None,
     promote: Annotated[bool, typer.Option(help="Make this version the current one.")] = True,
     log_format: LogFormat = None,
 ) -> None:
     """Run a project's tasks. The key comes from OUTLAST_SECRET_KEY."""
     from outlast.cli.working import run_worker
 
-    settings = settings_of(executors=executors, async_slots=async_slots, thread_slots=thread_slots, log_format=log_format)
+    settings = settings_of(
+        executors=executors, async_slots=async_slots, thread_slots=thread_slots, cold_after=cold_after, hot_waits=hot_waits,
+        memory_mb=memory_mb, log_format=log_format,
+    )  # fmt: skip
     run_worker(settings, project, api_url, promote=promote)
 
 

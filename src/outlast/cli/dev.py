@@ -83,6 +83,9 @@ async def running(
                 drain_seconds=2.0,
                 log_format=settings.log_format,
                 data=data,
+                cold_after=settings.cold_after or 0.0,  # a wait that was seen to begin is seen to end
+                hot_waits=settings.hot_waits,
+                memory_mb=settings.memory_mb,
                 replay_every_wait=replay_every_wait,
             )
             supervisor = Supervisor(worker, on_discovery=None if quiet else show_discovery)

@@ -13,7 +13,7 @@ from outlast.engine.view import View
 from outlast.model import lifecycle
 from outlast.model.journal import Entry, entry_id
 from outlast.model.refusal import Refusal
-from outlast.model.requests import CreateBatch, FailBatchItem, Forsake, Record, Suspend, Trigger, Triggered, WaitOver
+from outlast.model.requests import CreateBatch, FailBatchItem, Forsake, GoCold, Record, Suspend, Trigger, Triggered, WaitOver
 from outlast.model.run import Execution, Run, Status
 
 WAIT_TIMER = "wait"
@@ -151,6 +151,18 @@ def suspend(view: View, s: Suspend) -> Run | Refusal:
         # it was refused a moment ago, which the code has not heard yet: nobody would ever wake the run
         return Refusal("newer", f"run {s.run_id} waits for an operation that was refused", {"journal": s.journal})
     return view.apply(lifecycle.suspend(run, epoch=s.epoch, seen=s.seen, executor=s.executor, now=view.now))
+
+
+def _needs_run(g: GoCold, wants: Rows) -> None:
+    wants.runs.add(g.run_id)
+
+
+@operation(needs=_needs_run)
+def go_cold(view: View, g: GoCold) -> Run | Refusal:
+    run = view.run(g.run_id)
+    if run is None:
+        return Refusal("not_found", f"run {g.run_id} does not exist")
+    return view.apply(lifecycle.go_cold(run, epoch=g.epoch, now=view.now))
 
 
 def _needs_wait(w: WaitOver, wants: Rows) -> None:

@@ -110,6 +110,13 @@ def suspend(run: Run, *, epoch: int, seen: int, executor: str, now: int) -> Chan
     return Change(waiting, "waiting", (FREE_SLOT,))
 
 
+def go_cold(run: Run, *, epoch: int, now: int) -> Change | Refusal:
+    """Nobody has the coroutine of a waiting run any more: it belongs to no executor, and whoever claims it replays it."""
+    if run.epoch != epoch or (run.execution is not E.SUSPENDED and not run.resuming):
+        return Refusal("stale_epoch", f"run {run.id} does not wait under epoch {epoch} now", {"epoch": run.epoch})
+    return Change(replace(run, held_by=None, executor=None, updated_at=now), "cold", ())
+
+
 def resume(run: Run, *, now: int) -> Change:
     """What it waits for has come: back to its first place in the queue, in front of what was triggered later."""
     assert run.execution is E.SUSPENDED

@@ -151,6 +151,14 @@ class Blocked(Message, tag="blocked", frozen=True, array_like=True):
     unanswered: list[str] = []
 
 
+class Cold(Message, tag="cold", frozen=True, array_like=True):
+    """The code of a run that waits is not kept any more: whoever claims the run replays it."""
+
+    n: int
+    run_id: str
+    epoch: int
+
+
 class LogLine(msgspec.Struct, frozen=True, array_like=True):
     run_id: str
     attempt: int
@@ -287,7 +295,7 @@ class DrainPush(Message, tag="drain_executor", frozen=True, array_like=True):
     pass
 
 
-FromWorker = Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log | Op | Abandoned | Blocked
+FromWorker = Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log | Op | Abandoned | Blocked | Cold
 ToExecutor = Joined | RunPush | CancelPush | Abandon | DrainPush | Ok | Refused | Recorded | Completion | Resume
 ToWorker = Welcome | Attached | SessionLost | BeatOk | Rejected | ToExecutor
 

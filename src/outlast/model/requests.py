@@ -264,6 +264,13 @@ class Suspend(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: list[str] = []
 
 
+class GoCold(msgspec.Struct, frozen=True, kw_only=True):
+    """The executor keeps the coroutine of a waiting run no longer."""
+
+    run_id: str
+    epoch: int
+
+
 class WaitOver(msgspec.Struct, frozen=True, kw_only=True):
     """The time of a wait has come."""
 

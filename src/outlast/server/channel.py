@@ -63,7 +63,6 @@ class Channel:
                 self._later(self.engine.submit(attempts.give_back, GiveBack(run_id=c.run.id, epoch=c.run.epoch, reason="not_started")))
                 continue
             executor.held[c.run.id] = (c.run.epoch, kind_of(c.run.route))
-            executor.blocked.pop(c.run.id, None)
             if c.is_hot:
                 executor.outbox.put(Resume(c.run.id, c.run.epoch, c.entries))
                 continue
@@ -74,14 +73,14 @@ class Channel:
         """The run goes on elsewhere, by its journal: the coroutine that waited for it is of no use any more."""
         session = self._sessions.get(c.before.held_by or "")
         executor = session.executors.get(c.before.executor or "") if session else None
-        if executor is not None and executor.blocked.pop(c.run.id, None) is not None:
+        if executor is not None and c.before.resuming:
             executor.outbox.put(Abandon([HeldRun(c.run.id, c.before.epoch, c.before.attempt, executor.name)]))
 
     def tell(self, told: list[Told]) -> None:
         for t in told:
+            # all of them: of a run that waits nothing is kept here, and who does not have it does nothing
             for executor in self._executors(t.session):
-                if t.run_id in executor.held or executor.blocked.pop(t.run_id, None) is not None:
-                    executor.outbox.put(CancelPush(t.run_id, t.epoch, CANCEL_GRACE_MS))
+                executor.outbox.put(CancelPush(t.run_id, t.epoch, CANCEL_GRACE_MS))
 
     def push(self, pushed: list[Pushed]) -> None:
         for p in pushed:

@@ -50,7 +50,7 @@ class Outbox:
 
 
 class Executor:
-    """A connected executor: the room it has, and what it holds of it."""
+    """A connected executor: the room it has, and what it holds of it. Runs that wait hold none, and nothing here knows of them."""
 
     def __init__(self, name: str, session: WorkerSession, outbox: Outbox) -> None:
         self.name = name
@@ -58,7 +58,6 @@ class Executor:
         self.outbox = outbox
         self.capacity: dict[Kind, int] = {"async": 0, "thread": 0}
         self.held: dict[str, tuple[int, Kind]] = {}  # run → (epoch, kind)
-        self.blocked: dict[str, int] = {}  # run → epoch of coroutines that wait here without a slot
 
     def demands(self) -> list[Demand]:
         s, demands = self.session, list[Demand]()

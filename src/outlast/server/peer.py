@@ -22,6 +22,7 @@ from outlast.model.messages import (
     BeatOk,
     Blocked,
     Bye,
+    Cold,
     Completion,
     Credit,
     Done,
@@ -51,12 +52,12 @@ from outlast.model.requests import (
     Completed,
     Forsake,
     GiveBack,
+    GoCold,
     Lose,
     OpenSession,
     Suspend,
     TakeSession,
 )
-from outlast.model.run import Execution, Run
 from outlast.server.connected import Executor, Outbox, WorkerSession
 from outlast.server.recorded import record_of
 from outlast.server.results import result_of
@@ -93,6 +94,8 @@ class Peer:
                 self._op(message)
             case Blocked():
                 self._blocked(message)
+            case Cold():
+                self._submit(durable.go_cold, GoCold(run_id=message.run_id, epoch=message.epoch), message.n, message.run_id, message.epoch)
             case Abandoned():
                 item = Forsake(run_id=message.run_id, epoch=message.epoch, journal=message.journal, key=message.key)
                 self._submit(durable.forsake, item, message.n, message.run_id, message.epoch)
@@ -220,11 +223,13 @@ class Peer:
             else:  # claimed for it, but the frame was lost: it never began
                 self.channel.later(self.engine.submit(attempts.give_back, GiveBack(run_id=run_id, epoch=epoch, reason="not_started")))
         waiting = await self.engine.read(lambda tx: runs.read(tx, set(held) - set(executor.held)))
-        for run in waiting:
-            # hot: its coroutine waits there, or was claimed for it a moment ago
-            if run.held_by == join.session and run.executor == join.executor and run.epoch == held[run.id] and not run.is_final:
-                executor.blocked[run.id] = run.epoch
-        abandon = [run for run in join.held if run.run_id not in executor.held and run.run_id not in executor.blocked]
+        # hot: its coroutine waits there, or was claimed for it a moment ago
+        hot = {
+            run.id
+            for run in waiting
+            if run.held_by == join.session and run.executor == join.executor and run.epoch == held[run.id] and not run.is_final
+        }
+        abandon = [run for run in join.held if run.run_id not in executor.held and run.run_id not in hot]
         session.executors[join.executor] = executor
         self.executor = executor
         return self.outbox.put(Joined(join.executor, abandon))
@@ -280,8 +285,6 @@ class Peer:
             return self.outbox.put(Refused(n, answer.code, answer.message, over))
         if isinstance(answer, Entry):
             return self.outbox.put(Recorded(n, run_id, epoch, answer))
-        if isinstance(answer, Run) and answer.execution is Execution.SUSPENDED and run_id in executor.held:
-            executor.blocked[run_id] = epoch
         attempt = answer.attempt if isinstance(answer, Completed) else None
         if attempt is None:
             self._forget(executor, run_id, epoch)

@@ -27,6 +27,8 @@ Outcome = Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed"]
 Why = Literal["cancelled", "timed_out"]
 STOP_SECONDS = 5.0  # what an attempt past its max_duration gets for its `finally` blocks
 
+_UNPARSED: Any = object()
+
 
 @dataclass(slots=True)
 class Ended:
@@ -78,6 +80,11 @@ class RunPromise:
 class AttemptRunner:
     """Runs one attempt. `stop` ends it from outside; `give_up` drops it without another word."""
 
+    __slots__ = (
+        "_began", "_body", "_context", "_given_up", "_on_cancel", "_on_stop", "_payload", "_timer", "_waited", "_waits_since", "attempt",
+        "push", "setting", "stopped", "task", "thread",
+    )  # fmt: skip
+
     def __init__(
         self,
         push: RunPush,
@@ -92,7 +99,7 @@ class AttemptRunner:
         self.setting = setting
         self.stopped: Why | None = None
         self.thread: asyncio.Future[Any] | None = None  # of a `def` task
-        self.values: dict[str, Any] = {"ctx": attempt.ctx, "task": task}
+        self._payload: Any = _UNPARSED
         self._on_stop = on_stop
         self._given_up = False
         self._body: asyncio.Task[Any] | None = None
@@ -118,6 +125,12 @@ class AttemptRunner:
     def body(self) -> asyncio.Task[Any] | None:
         """The asyncio task in which the user's function runs."""
         return self._body
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What hooks may ask for. Made when there is one: many attempts wait for long and have none."""
+        known = {} if self._payload is _UNPARSED else {"payload": self._payload}
+        return {"ctx": self.attempt.ctx, "task": self.task, **known}
 
     @property
     def usage_ms(self) -> int:
@@ -272,12 +285,12 @@ class AttemptRunner:
         return call
 
     def _parse(self) -> Any:
-        if "payload" not in self.values:
+        if self._payload is _UNPARSED:
             try:
-                self.values["payload"] = self.task.parse_payload(self.push.payload, self.push.payload_type)
+                self._payload = self.task.parse_payload(self.push.payload, self.push.payload_type)
             except TaskPayloadParsedError as error:
                 raise _Failed(error, final=True) from error
-        return self.values["payload"]
+        return self._payload
 
     async def _call_task(self) -> Any:
         payload = self._parse()

@@ -57,7 +57,7 @@ def _awaited(
         return {c for c in waiting if c in alive} if all(c in pending or c in alive for c in waiting) else None
     mine = alive[task]
     if mine.waits_for:
-        return mine.waits_for & alive.keys()
+        return {other for other in mine.waits_for if other in alive}
     if _place(task) in _INSIDE:
         return {other for other, scope in alive.items() if scope.parent is mine}
     return None

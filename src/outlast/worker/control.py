@@ -42,6 +42,10 @@ class Exhausted(_Line, tag="exhausted", frozen=True, array_like=True):
     """Every thread is stuck in code whose run was given up: this process can do nothing more."""
 
 
+class Full(_Line, tag="full", frozen=True, array_like=True):
+    """Many runs went cold here, whose coroutines only the end of the process frees."""
+
+
 class Idle(_Line, tag="idle", frozen=True, array_like=True):
     """Drained: nothing is held and nothing waits for an answer."""
 
@@ -74,7 +78,7 @@ class CancelRun(_Line, tag="cancel", frozen=True, array_like=True):
     grace_ms: int
 
 
-Line = Ready | Pulse | Over | Exhausted | Idle | Assign | Stop | Pause | CancelRun
+Line = Ready | Pulse | Over | Exhausted | Full | Idle | Assign | Stop | Pause | CancelRun
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Line).decode
 _LENGTH = struct.Struct(">I")

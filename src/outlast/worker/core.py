@@ -6,20 +6,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
 from outlast import current
 from outlast.config import Config
-from outlast.context import build_context
 from outlast.model.failure import internal
 from outlast.model.messages import (
     Abandon,
     Abandoned,
     Blocked,
     CancelPush,
+    Cold,
     Completion,
     Credit,
     Done,
@@ -28,7 +27,6 @@ from outlast.model.messages import (
     Join,
     Joined,
     Ok,
-    Op,
     Recorded,
     Refused,
     Rejected,
@@ -45,15 +43,15 @@ from outlast.worker.held import Held
 from outlast.worker.journal import Journal
 from outlast.worker.lines import LogBuffer
 from outlast.worker.link import RunLink
+from outlast.worker.parking import ENDLESS, WaitLimits
+from outlast.worker.refusals import Refusals
 from outlast.worker.scopes import install
 from outlast.worker.unanswered import Unanswered, Write
 from outlast.worker.waits import Waits
 
 log = logging.getLogger("outlast.worker")
 
-RESEND_SECONDS = 0.5  # a write the database could not take now goes again after this
 MAX_THREADS = 2_000  # of `def` tasks, those that wait included
-MAX_RESENDS = 20  # of a write the server itself fails at; a database that is away is waited for without end
 
 
 class ExecutorCore:
@@ -69,6 +67,7 @@ class ExecutorCore:
         thread_slots: int,
         spool: Path | None = None,
         replay_every_wait: bool = False,
+        limits: WaitLimits = ENDLESS,
     ) -> None:
         self.name = name
         self.async_slots = async_slots
@@ -85,9 +84,9 @@ class ExecutorCore:
         self.stuck: set[asyncio.Future[Any]] = set()  # threads whose runs were given up, and which still run
         # a thread that waits keeps no slot, so there may be many more of them than slots
         self._setting = Setting(config, is_dev, ThreadPoolExecutor(MAX_THREADS, "outlast-task"))
-        self._waits = Waits(self)
+        self.waits = Waits(self, limits)
         self.unanswered = Unanswered(spool)
-        self._resends: dict[int, int] = {}
+        self._refusals = Refusals(self)
         self._n = 0
         self._loop = asyncio.get_running_loop()
         install(self._loop)
@@ -139,11 +138,11 @@ class ExecutorCore:
             case RunPush():
                 self._begin(message)
             case Ok():
-                self._answer(message.n, message.attempt)
+                self.answer(message.n, message.attempt)
             case Recorded() | Completion() | Resume():
-                self._waits.handle(message)
+                self.waits.handle(message)
             case Refused():
-                self._refused(message)
+                self._refusals.handle(message)
             case Joined():
                 self._joined(message)
             case CancelPush():
@@ -179,7 +178,7 @@ class ExecutorCore:
         """Take nothing new."""
         self.draining = True
         self._offer()
-        self._waits.park_all()
+        self.waits.park_all()
 
     def pause(self, on: bool) -> None:
         """Begin nothing while the lease is in doubt."""
@@ -228,31 +227,29 @@ class ExecutorCore:
             self.forget(held)
 
     def forget(self, held: Held) -> None:
+        self.waits.parking.remove(held)
         if self.held.get(held.push.run_id) is held:
             del self.held[held.push.run_id]
         if not self.held:
             self.idle.set()
 
     async def _attempt(self, held: Held) -> Ended:
-        push = held.push
-
-        def emit(level: str, source: str, message: str, data: dict[str, object] | None) -> None:
-            self.lines.say(push.run_id, push.attempt, level, source, message, data)
-
-        def overdue(grace: float) -> None:
-            self._loop.call_later(grace, self._overdue, held, runner)
-
         try:
-            held.journal = Journal(push.run_id, push.entries, RunLink(held, self.send, self.next_number))
-            attempt = current.Attempt(ctx=build_context(push), emit=emit, durable=held.journal)
-            runner = AttemptRunner(push, registry.tasks[push.task], attempt, self._setting, overdue)
-            held.runner = runner
-            return await runner.run()
+            held.runner = self._runner(held)
+            return await held.runner.run()
         except Exception as error:  # a defect of ours: the run must end all the same
-            log.exception("an attempt could not be run", extra={"run_id": push.run_id, "task": push.task})
+            log.exception("an attempt could not be run", extra={"run_id": held.push.run_id, "task": held.push.task})
             return Ended("failed", error=internal("TASK_EXECUTION_FAILED", f"{type(error).__name__}: {error}"))
         finally:
             held.runner = None
+
+    def _runner(self, held: Held) -> AttemptRunner:
+        ctx, entries = held.begin()
+        push = held.push
+        held.journal = Journal(push.run_id, entries, RunLink(held, self))
+        emit = partial(self.lines.say, push.run_id, push.attempt)
+        attempt = current.Attempt(ctx=ctx, emit=emit, durable=held.journal)
+        return AttemptRunner(push, registry.tasks[push.task], attempt, self._setting, partial(self._stopping, held))
 
     async def _report(self, held: Held, ended: Ended) -> int | None:
         """Send the end of an attempt; the number of the one that follows here, if any."""
@@ -286,9 +283,12 @@ class ExecutorCore:
         self.send(self._done(held.push, Ended("cancelled")))
         return None
 
-    def _overdue(self, held: Held, runner: AttemptRunner) -> None:
+    def _stopping(self, held: Held, grace: float) -> None:
+        self._loop.call_later(grace, self._overdue, held, held.runner)
+
+    def _overdue(self, held: Held, runner: AttemptRunner | None) -> None:
         """The grace is over and the code did not stop: the run is given up here, its end is reported."""
-        if held.runner is not runner or held.abandoned:
+        if runner is None or held.runner is not runner or held.abandoned:
             return
         log.warning("the code of a run did not stop in time", extra={"run_id": held.push.run_id, "task": held.push.task})
         ended = runner.ended_by_force()
@@ -319,6 +319,8 @@ class ExecutorCore:
             self.send(Release(self.next_number(), held.push.run_id, held.push.epoch, "drain"))
 
     def give_up(self, held: Held) -> None:
+        if held.can_park:  # it only waits, and goes on elsewhere: nothing is thrown into it
+            return self.waits.parking.park(held)
         held.abandoned = True
         runner = held.runner
         if runner is not None:
@@ -328,6 +330,7 @@ class ExecutorCore:
         if held.work is not None:
             held.work.cancel()
         self.forget(held)  # here too: a task that never ran a step has no `finally`
+        return None
 
     def _stuck(self, thread: asyncio.Future[Any]) -> None:
         """A thread cannot be ended. Its room is taken from what is offered; when none is left, the process is replaced."""
@@ -353,46 +356,20 @@ class ExecutorCore:
         self.unanswered.add(message)
         self.outbox.put(message)
 
-    def _answer(self, n: int, following: int | None) -> None:
+    def answer(self, n: int, following: int | None) -> None:
+        """A write is settled; `following`: the attempt that goes on here."""
         message = self.unanswered.get(n)
         answered = self.unanswered.pop(n)
         if isinstance(message, Blocked):
-            return self._waits.suspended(message)
-        if isinstance(message, Abandoned):
+            return self.waits.suspended(message)
+        if isinstance(message, (Abandoned, Cold)):
             return
-        if self._resends:
-            self._resends.pop(n, None)
+        self._refusals.forget(n)
         if answered is None:
             return
         held = self.held.get(answered[0])
         if held is not None and held.push.epoch == answered[1] and held.answered is not None and not held.answered.done():
             held.answered.set_result(following)
-
-    def _refused(self, refused: Refused) -> None:
-        message = self.unanswered.get(refused.n)
-        if message is None:
-            return
-        if not refused.over and refused.code in ("unavailable", "internal"):
-            # the database is away, or the server failed: the same write again, a little later
-            tries = self._resends[refused.n] = self._resends.get(refused.n, 0) + (refused.code == "internal")
-            if tries < MAX_RESENDS:
-                self._loop.call_later(RESEND_SECONDS, self._resend, refused.n)
-                return
-        if isinstance(message, (Op, Blocked, Abandoned)):
-            self.unanswered.pop(refused.n)
-            return self._waits.refused(message, refused)
-        log.warning("a write was refused", extra={"run_id": message.run_id, "code": refused.code, "reason": refused.message})
-        if not refused.over and isinstance(message, Done) and message.output is not None:
-            # the run must end, and can: without what the server does not take
-            self.unanswered.pop(refused.n)
-            error = internal("TASK_OUTPUT_ERROR", f"the server refused the result: {refused.message}")
-            return self.send(replace(message, n=self.next_number(), outcome="failed", output=None, error=error))
-        return self._answer(refused.n, None)
-
-    def _resend(self, n: int) -> None:
-        message = self.unanswered.get(n)
-        if message is not None:
-            self.outbox.put(message)
 
 
 class SessionEnded(Exception):

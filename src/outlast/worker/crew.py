@@ -21,6 +21,7 @@ log = logging.getLogger("outlast.worker")
 RESTART_SECONDS = 0.2  # before an executor that died is started again; doubled while it keeps dying at start
 MAX_RESTART_SECONDS = 10.0
 SLOW_IMPORT_SECONDS = 15.0
+ROTATION_SECONDS = 86_400.0  # nothing is wrong with what executes there: it may end in its own time
 
 
 class WorkerRefused(Exception):
@@ -98,6 +99,7 @@ class Crew:
             self._current.append(executor)
             executor.on_refused = lambda reason, executor=executor: self._on_refused(executor, reason)
             executor.on_exhausted = lambda executor=executor: self._spawn(self._renew(executor))
+            executor.on_full = lambda executor=executor: self._spawn(self._rotate(executor))
             self._spawn(self._watch(executor))
             if self.assignment is not None:
                 executor.assign(self.assignment)
@@ -125,7 +127,7 @@ class Crew:
             log_format=o.log_format,
             spool=o.data.resolve() / "spool" / f"{os.getpid()}-{name}" if o.data is not None else None,
             env=self.env_vars,
-            replay_every_wait=o.replay_every_wait,
+            waiting=o.waiting(),
         )
 
     async def _start(self, executor: ExecutorProcess) -> Ready | None:
@@ -163,7 +165,7 @@ class Crew:
                 if self.is_stopping:
                     return await following.end()
                 return self.adopt([following])
-            delay = min(delay * 2, MAX_RESTART_SECONDS)
+            delay = min(max(RESTART_SECONDS, delay * 2), MAX_RESTART_SECONDS)
         return None
 
     async def _renew(self, executor: ExecutorProcess) -> None:
@@ -175,6 +177,15 @@ class Crew:
         self._old.add(executor)
         self._spawn(executor.drain(self._options.drain_seconds))
         await self._replace(executor, 0.0)
+
+    async def _rotate(self, executor: ExecutorProcess) -> None:
+        """It keeps many coroutines only because closing them would run their `finally`: another takes new runs, then it leaves."""
+        log.info("many runs went cold: replacing the executor", extra={"executor": executor.name})
+        await self._replace(executor, 0.0)
+        if executor in self._current and not self.is_stopping:
+            self._current.remove(executor)
+            self._old.add(executor)
+            self._spawn(executor.drain(ROTATION_SECONDS))
 
     # ---- leaving
 

@@ -19,10 +19,11 @@ from typing import Any, TextIO
 
 from outlast.worker import capture
 from outlast.worker.connection import ConnectionClosed, WebSocketConnection
-from outlast.worker.control import Assign, CancelRun, ControlLine, Exhausted, Idle, Over, Pause, Pulse, Ready, Stop
+from outlast.worker.control import Assign, CancelRun, ControlLine, Exhausted, Full, Idle, Over, Pause, Pulse, Ready, Stop
 from outlast.worker.core import ExecutorCore, SessionEnded
 from outlast.worker.discover import Discovery, discover
 from outlast.worker.log import configure
+from outlast.worker.parking import WaitLimits
 from outlast.worker.surviving import run_surviving
 from outlast.worker.watchdog import Watchdog
 
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument("--async-slots", type=int, default=0)
     parser.add_argument("--thread-slots", type=int, default=0)
     parser.add_argument("--spool", type=Path)
+    parser.add_argument("--cold-after", type=float)
+    parser.add_argument("--hot-waits", type=int)
+    parser.add_argument("--memory-mb", type=int)
     parser.add_argument("--replay-every-wait", action="store_true")
     parser.add_argument("--log-format")
     arguments = parser.parse_args()
@@ -77,7 +81,9 @@ class _Executor:
             thread_slots=arguments.thread_slots,
             spool=arguments.spool,
             replay_every_wait=arguments.replay_every_wait,
+            limits=_limits(arguments, found),
         )
+        self.core.waits.parking.on_full = lambda: control.send(Full())
         self.core.on_exhausted = lambda: control.send(Exhausted())
         self.stderr = stderr
         self.serving: asyncio.Task[None] | None = None
@@ -140,6 +146,7 @@ class _Executor:
         while True:
             began = loop.time()
             await asyncio.sleep(PULSE_SECONDS)
+            self.core.waits.parking.look_at_memory(_megabytes())
             lag = (loop.time() - began - PULSE_SECONDS) * 1_000
             self.control.send(Pulse(lag, len(self.core.held), self._running(None)))
 
@@ -154,6 +161,18 @@ class _Executor:
         self.work.add(task)
         task.add_done_callback(self.work.discard)
         return task
+
+
+def _limits(arguments: argparse.Namespace, found: Discovery) -> WaitLimits:
+    cold_after = found.config.cold_after if arguments.cold_after is None else arguments.cold_after
+    return WaitLimits(cold_after or None, arguments.hot_waits, arguments.memory_mb)
+
+
+def _megabytes() -> float:
+    """What this process has in memory; 0 where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1_048_576
+    return 0.0
 
 
 def _die_with_parent() -> None:

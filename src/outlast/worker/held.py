@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 from msgspec.structs import replace
 
+from outlast.context import AttemptInfo, RunContext, build_context
+from outlast.model.journal import Entry
 from outlast.model.messages import RunPush
 from outlast.worker.attempt import AttemptRunner
 from outlast.worker.journal import Journal
+
+_USED: dict[str, Any] = {"run": {}}
+_GIVEN: list[Entry] = []
 
 
 @dataclass(slots=True)
@@ -22,8 +29,40 @@ class Held:
     abandoned: bool = False
     answered: asyncio.Future[int | None] | None = None  # the next attempt, if the run is tried again here
     journal: Journal | None = None
+    ctx: RunContext | None = None
+    waits_since: float = 0.0  # seconds of the loop's clock
+
+    def begin(self) -> tuple[RunContext, list[Entry]]:
+        """What the attempt begins with. What it was made of is not kept: a run may wait for a long time."""
+        entries = self.push.entries
+        if self.ctx is None:
+            self.ctx = build_context(self.push)
+        losses = self.push.context["run"].get("losses")
+        self.push = replace(self.push, context={"run": {"losses": losses}} if losses else _USED, entries=_GIVEN)
+        return self.ctx, entries
 
     def again(self, attempt: int) -> None:
         """Tried again here: the steps that went well are kept."""
         steps = self.journal.steps() if self.journal is not None else []
         self.push = replace(self.push, attempt=attempt, journal=attempt, entries=steps)
+        if self.ctx is not None:
+            self.ctx = replace(self.ctx, attempt=AttemptInfo(attempt, datetime.now(UTC)))
+
+    @property
+    def can_park(self) -> bool:
+        """It waits in coroutines, without a slot. A thread that waits can only be ended with its process."""
+        runner = self.runner
+        return (
+            self.journal is not None
+            and self.journal.is_suspended
+            and not self.abandoned
+            and runner is not None
+            and runner.thread is None
+            and runner.stopped is None
+        )
+
+    def park(self) -> list[asyncio.Task[Any]]:
+        """Its coroutines, which must stay referenced; nothing is sent to or by the run any more."""
+        self.abandoned = True
+        tasks = self.journal.park() if self.journal is not None else []
+        return [*tasks, self.work] if self.work is not None and self.work not in tasks else tasks

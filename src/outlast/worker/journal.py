@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from outlast.durable import Slot
 from outlast.errors import (
@@ -21,7 +20,8 @@ from outlast.errors import (
 )
 from outlast.model.journal import MAX_ENTRIES, Entry, OpKind
 from outlast.worker.blocked import is_blocked
-from outlast.worker.scopes import Scope, scope
+from outlast.worker.link import Link
+from outlast.worker.scopes import NOBODY, Scope, location, scope
 
 T = TypeVar("T")
 log = logging.getLogger("outlast.worker")
@@ -32,17 +32,13 @@ LOOK_SECONDS = 0.25  # a run that waits and works at once is looked at again aft
 _NOWHERE = contextvars.Context()
 
 
-class Link(Protocol):
-    """What the journal says to the server, through the executor."""
-
-    def operation(self, slot: Slot, args: dict[str, Any]) -> None: ...
-    def abandoned(self, key: str) -> None: ...
-    def blocked(self, seen: int, unanswered: list[str]) -> None: ...
-    def resumed(self) -> None: ...
-
-
 class Journal:
     """`recorded` are the entries of this journal; `carried` the steps that went well in earlier attempts."""
+
+    __slots__ = (
+        "_arrived", "_known", "_link", "_look", "_loop", "_next", "_root", "_said_blocked", "_scheduled", "_settling", "_short", "_taken",
+        "_tasks", "_threads_waiting", "_turns", "_waiting", "carried", "is_suspended", "recorded", "run_id",
+    )  # fmt: skip
 
     def __init__(self, run_id: str, entries: list[Entry], link: Link) -> None:
         self.run_id = run_id
@@ -52,9 +48,9 @@ class Journal:
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, asyncio.Future[Entry]] = {}
-        self._long: set[asyncio.Future[Entry]] = set()
+        self._short: dict[str, None] = {}  # of those that wait: what is answered as soon as it is durable
         self._arrived = {e.seq: e for e in self.recorded.values() if e.seq is not None}
-        self._taken: set[str] = set()  # keys whose result the code has had, or never will
+        self._taken: dict[str, None] = {}  # keys whose result the code has had, or never will
         self._next = 0  # of the order of delivery
         self._known = 0  # completions that are here, without a gap
         self._tasks: dict[asyncio.Task[Any], Scope] = {}
@@ -92,6 +88,14 @@ class Journal:
         if self._look is not None:
             self._look.cancel()
 
+    def park(self) -> list[asyncio.Task[Any]]:
+        """The coroutines of a run that goes on elsewhere. What was recorded is not kept for them."""
+        if self._look is not None:
+            self._look.cancel()
+        for known in (self.recorded, self.carried, self._arrived, self._waiting, self._short, self._taken):
+            known.clear()
+        return list(self._tasks)
+
     def stop(self) -> None:
         """The run was cancelled: threads that wait hear of it here; coroutines are cancelled by their tasks."""
         for future in list(self._waiting.values()):
@@ -117,18 +121,19 @@ class Journal:
         here = self._scope(call)
         if key is None:
             name = f"{kind}:{label}"
-            text = f"{here.path}/{name}#{here.operations[name]}"
-            here.operations[name] += 1
+            n = here.operations.get(name, 0)
+            text = f"{here.path}/{name}#{n}"
+            here.operations[name] = n + 1
         else:
             text = f"{here.path}/{kind}:{label}!{key}"
             if text in here.keys:
                 raise DuplicateKeyError(f"{call}: key={key!r} is used twice in one place: give each call a key of its own")
-            here.keys.add(text)
+            here.keys[text] = None
         above: Scope | None = here
         while above is not None and not above.made:
             above.made = True
             above = above.parent
-        slot = Slot(text, kind, label, fingerprint, _location())
+        slot = Slot(text, kind, label, fingerprint, location())
         entry = self.recorded.get(text)
         if entry is None and len(self.recorded) >= MAX_ENTRIES:
             raise JournalTooLarge(f"{call}: the run has {MAX_ENTRIES} durable operations, its limit: split it, or go on in a child run")
@@ -166,8 +171,8 @@ class Journal:
         """The entry of an operation, once it is complete and its turn has come."""
         future: asyncio.Future[Entry] = self._loop.create_future()
         self._waiting[slot.key] = future
-        if slot.kind in LONG:
-            self._long.add(future)
+        if slot.kind not in LONG:
+            self._short[slot.key] = None
         if slot.key not in self.recorded:
             self._link.operation(slot, args)
         self.kick()
@@ -179,11 +184,11 @@ class Journal:
             raise
         finally:
             self._waiting.pop(slot.key, None)
-            self._long.discard(future)
+            self._short.pop(slot.key, None)
 
     def _forsake(self, key: str) -> None:
         """The code stopped waiting: the result is never delivered, also not in a replay."""
-        self._taken.add(key)
+        self._taken[key] = None
         entry = self.recorded.get(key)
         if entry is None or entry.status == "pending":
             self._link.abandoned(key)
@@ -200,11 +205,11 @@ class Journal:
         try:
             yield
         finally:
-            here.waits_for = set()
+            here.waits_for = NOBODY
 
     def take(self, slot: Slot, args: Callable[[], dict[str, Any]]) -> Entry:
         """An operation that needs no waiting: its value is made here, or was recorded."""
-        self._taken.add(slot.key)
+        self._taken[slot.key] = None
         entry = self.recorded.get(slot.key)
         if entry is None:
             made = args()
@@ -306,7 +311,7 @@ class Journal:
             self._settling = False
         if (following := self._following()) is not None:
             return self._deliver(following)
-        if (self._long or self._early()) and not self._said_blocked:
+        if (len(self._waiting) > len(self._short) or self._early()) and not self._said_blocked:
             if self._is_moving():
                 self._settling = True
                 return self.kick()
@@ -314,8 +319,9 @@ class Journal:
         return None
 
     def _deliver(self, entry: Entry) -> None:
-        self._taken.add(entry.key)
+        self._taken[entry.key] = None
         future = self._waiting.pop(entry.key)
+        self._short.pop(entry.key, None)
         if not future.done():
             future.set_result(entry)
         self._settling, self._turns = True, 0
@@ -337,7 +343,8 @@ class Journal:
         self._turns = 0
         threads = self._threads_waiting > 0 if self._root is not None and self._root.owner is None else True
         early = self._early()
-        if not threads or not is_blocked(self._tasks, self._long | {self._waiting[e.key] for e in early}):
+        durable = {future for key, future in self._waiting.items() if key not in self._short}
+        if not threads or not is_blocked(self._tasks, durable | {self._waiting[e.key] for e in early}):
             if self._look is None or self._look.when() <= self._loop.time():
                 self._look = self._loop.call_later(LOOK_SECONDS, self.kick, context=_NOWHERE)
             return
@@ -383,11 +390,3 @@ def _is_carried(entry: Entry) -> bool:
 
 def _carried(e: Entry) -> Entry:
     return Entry(e.key, e.kind, e.label, e.fingerprint, e.status, None, e.value, e.value_type, e.ref, e.location)
-
-
-def _location() -> str:
-    """File and line of the caller outside this package."""
-    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "outlast":
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

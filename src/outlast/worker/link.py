@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from outlast.model.messages import Abandoned, Blocked, Op
 
@@ -12,18 +11,35 @@ if TYPE_CHECKING:
     from outlast.worker.held import Held
 
 
+class Link(Protocol):
+    """What the journal says to the server, through the executor."""
+
+    def operation(self, slot: Slot, args: dict[str, Any]) -> None: ...
+    def abandoned(self, key: str) -> None: ...
+    def blocked(self, seen: int, unanswered: list[str]) -> None: ...
+    def resumed(self) -> None: ...
+
+
+class Writer(Protocol):
+    """The executor, which sends what the journal says."""
+
+    def next_number(self) -> int: ...
+    def send(self, message: Op | Abandoned | Blocked) -> None: ...
+
+
 class RunLink:
-    def __init__(self, held: Held, send: Callable[[Op | Abandoned | Blocked], None], next_number: Callable[[], int]) -> None:
+    __slots__ = ("_held", "_writer")
+
+    def __init__(self, held: Held, writer: Writer) -> None:
         self._held = held
-        self._send = send
-        self._next = next_number
+        self._writer = writer
 
     def operation(self, slot: Slot, args: dict[str, Any]) -> None:
         push = self._held.push
         if not self._held.abandoned:
-            self._send(
+            self._writer.send(
                 Op(
-                    self._next(), push.run_id, push.epoch, push.journal, slot.key, slot.kind, slot.label, slot.fingerprint,
+                    self._writer.next_number(), push.run_id, push.epoch, push.journal, slot.key, slot.kind, slot.label, slot.fingerprint,
                     slot.location, args,
                 )
             )  # fmt: skip
@@ -31,12 +47,12 @@ class RunLink:
     def abandoned(self, key: str) -> None:
         push = self._held.push
         if not self._held.abandoned:
-            self._send(Abandoned(self._next(), push.run_id, push.epoch, push.journal, key))
+            self._writer.send(Abandoned(self._writer.next_number(), push.run_id, push.epoch, push.journal, key))
 
     def blocked(self, seen: int, unanswered: list[str]) -> None:
         push = self._held.push
         if not self._held.abandoned:
-            self._send(Blocked(self._next(), push.run_id, push.epoch, push.journal, seen, unanswered))
+            self._writer.send(Blocked(self._writer.next_number(), push.run_id, push.epoch, push.journal, seen, unanswered))
 
     def resumed(self) -> None:
         if self._held.runner is not None:

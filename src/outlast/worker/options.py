@@ -10,6 +10,7 @@ from pathlib import Path
 
 from outlast.model.manifest import Manifest
 from outlast.worker.discover import ImportFailure
+from outlast.worker.parking import HOT_WAITS
 
 DRAIN_SECONDS = 60.0
 OnDiscovery = Callable[[Manifest, list[ImportFailure]], None]
@@ -17,7 +18,10 @@ OnDiscovery = Callable[[Manifest, list[ImportFailure]], None]
 
 @dataclass(kw_only=True)
 class WorkerOptions:
-    """Slots are per executor. `data`: where results wait that do not fit into memory while the server is away."""
+    """Slots, `hot_waits` (runs that may wait with their coroutines kept) and `memory_mb` are per executor.
+
+    `data`: where results wait that do not fit into memory while the server is away.
+    """
 
     url: str
     key: str
@@ -31,4 +35,16 @@ class WorkerOptions:
     data: Path | None = None
     log_format: str | None = None
     promote: bool = True
+    cold_after: float | None = None  # seconds of waiting; 0: never. None: as `outlast_config.py` says
+    hot_waits: int = HOT_WAITS
+    memory_mb: int | None = None
     replay_every_wait: bool = False  # keep no coroutine over a wait: nondeterminism shows at once
+
+    def waiting(self) -> list[str]:
+        """What executors are told of waiting runs, as arguments of theirs."""
+        given = ["--hot-waits", str(self.hot_waits)]
+        if self.cold_after is not None:
+            given += ["--cold-after", str(self.cold_after)]
+        if self.memory_mb is not None:
+            given += ["--memory-mb", str(self.memory_mb)]
+        return [*given, "--replay-every-wait"] if self.replay_every_wait else given

@@ -10,11 +10,11 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from outlast.worker.control import Assign, ControlLine, Exhausted, Idle, Line, Over, Pulse, Ready, Stop
+from outlast.worker.control import Assign, ControlLine, Exhausted, Full, Idle, Line, Over, Pulse, Ready, Stop
 
 log = logging.getLogger("outlast.worker")
 
@@ -31,7 +31,7 @@ class ExecutorProcess:
         modules: list[str] | None,
         async_slots: int,
         thread_slots: int,
-        replay_every_wait: bool = False,
+        waiting: Sequence[str] = (),
         log_format: str | None = None,
         spool: Path | None = None,
         env: Mapping[str, str] | None = None,
@@ -39,12 +39,13 @@ class ExecutorProcess:
         self.name = name
         self.async_slots = async_slots
         self.thread_slots = thread_slots
-        self._replay_every_wait = replay_every_wait
+        self._waiting = waiting
         self.lag_ms = 0.0
         self.running: list[str] = []
         self.drained = False
         self.session: str | None = None  # the one it was given last
         self.on_exhausted: Callable[[], None] | None = None
+        self.on_full: Callable[[], None] | None = None
         self.on_refused: Callable[[str], None] | None = None
         self._spool = spool
         self._env = dict(env or {})
@@ -63,8 +64,7 @@ class ExecutorProcess:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "outlast.worker.executor", str(theirs.fileno()), self.name, str(self._project)]
         command += ["--async-slots", str(self.async_slots), "--thread-slots", str(self.thread_slots)]
-        if self._replay_every_wait:
-            command.append("--replay-every-wait")
+        command += self._waiting
         for module in self._modules or []:
             command += ["--module", module]
         if self._spool is not None:
@@ -145,6 +145,9 @@ class ExecutorProcess:
                     case Exhausted():
                         if self.on_exhausted is not None:
                             self.on_exhausted()
+                    case Full():
+                        if self.on_full is not None:
+                            self.on_full()
                     case Over():
                         # usual while the supervisor is not back yet: the executor tries again
                         log.log(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import Counter
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from outlast.worker.journal import Journal
+
+
+NOBODY: frozenset[asyncio.Task[Any]] = frozenset()
 
 
 class Scope:
@@ -23,14 +26,14 @@ class Scope:
         self.parent = parent
         self.owner: asyncio.Task[Any] | None = None  # None: a thread
         self.made = False  # a durable operation, here or below
-        self.operations: Counter[str] = Counter()
-        self.spawned: Counter[str] = Counter()
-        self.keys: set[str] = set()
-        self.waits_for: set[asyncio.Task[Any]] = set()  # said by a race, whose own coroutine cannot be looked into
+        self.operations: dict[str, int] = {}
+        self.spawned: dict[str, int] = {}
+        self.keys: dict[str, None] = {}
+        self.waits_for: Set[asyncio.Task[Any]] = NOBODY  # said by a race, whose own coroutine cannot be looked into
 
     def child(self, name: str) -> Scope:
-        n = self.spawned[name]
-        self.spawned[name] += 1
+        n = self.spawned.get(name, 0)
+        self.spawned[name] = n + 1
         return Scope(f"{self.path}/{name}~{n}", self.journal, self)
 
 
@@ -73,3 +76,11 @@ def _make(
 def _name(coroutine: Any) -> str:
     name = getattr(coroutine, "__qualname__", None) or type(coroutine).__name__
     return name.rpartition(".")[2]
+
+
+def location() -> str:
+    """File and line of the caller outside this package."""
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "outlast":
+        frame = frame.f_back
+    return sys.intern(f"{frame.f_code.co_filename}:{frame.f_lineno}")

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from outlast.errors import Unprocessable
-from outlast.model.messages import Abandoned, Blocked, Completion, Op, Recorded, Refused, Release, Resume
-from outlast.worker.held import Held
+from outlast.model.messages import Abandoned, Blocked, Cold, Completion, Op, Recorded, Refused, Release, Resume
+from outlast.worker.parking import Parking, WaitLimits
 
 if TYPE_CHECKING:
     from outlast.worker.core import ExecutorCore
 
 
 class Waits:
-    def __init__(self, core: ExecutorCore) -> None:
+    def __init__(self, core: ExecutorCore, limits: WaitLimits) -> None:
         self._core = core
-        self._parked: list[Held] = []  # coroutines whose runs go on elsewhere; kept, because closing them would run their `finally`
+        self.parking = Parking(core, limits)
 
     def handle(self, message: Recorded | Completion | Resume) -> None:
         if isinstance(message, Recorded):
@@ -29,6 +29,7 @@ class Waits:
                 self._core.send(Release(self._core.next_number(), message.run_id, message.epoch, "not_held"))
         elif isinstance(message, Resume):
             if message.epoch > held.push.epoch:
+                self.parking.remove(held)
                 held.push = replace(held.push, epoch=message.epoch)
                 journal.resume(message.entries)
         elif held.push.epoch == message.epoch:
@@ -46,15 +47,11 @@ class Waits:
         if held.runner is not None:
             held.runner.pause()
         if self._core.draining or self._core.replays_every_wait:
-            self._park(held)
+            self.parking.park(held)
+        elif held.can_park:
+            self.parking.add(held)
 
-    def _park(self, held: Held) -> None:
-        """Its row is all that is needed. Nothing is thrown into the code: its `finally` must not run while it only waits."""
-        held.abandoned = True
-        self._parked.append(held)
-        self._core.forget(held)
-
-    def refused(self, message: Op | Blocked | Abandoned, refused: Refused) -> None:
+    def refused(self, message: Op | Blocked | Abandoned | Cold, refused: Refused) -> None:
         held = self._core.held.get(message.run_id)
         if held is None or held.journal is None or held.push.epoch != message.epoch:
             return
@@ -67,4 +64,4 @@ class Waits:
 
     def park_all(self) -> None:
         for held in [h for h in self._core.held.values() if h.journal is not None and h.journal.is_suspended]:
-            self._park(held)
+            self.parking.park(held)
