@@ -60,6 +60,14 @@ class House:
         self.processes.append(worker)
         return worker
 
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """As a crash does it."""
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+        self.processes.remove(process)
+
     def stop(self, process: subprocess.Popen[str]) -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

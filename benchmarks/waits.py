@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import sqlite3
 import statistics
 import time
 from pathlib import Path
@@ -59,11 +62,14 @@ async def steps(house: House) -> Result:
 
 
 async def waiting_memory(house: House) -> Result:
-    """Many runs in `wait.for_(days=1)` in one worker, and how fast a new run goes beside them."""
+    """Many runs in `wait.for_(days=1)` in one worker, how fast a new run goes beside them, and what a crash of everything costs."""
     pipe, worker = await Pipe.open("127.0.0.1", house.port), house.start_worker("--executors", "1")
     await _call(pipe, house, "bench.run.idle", 1)
     before = _pss(house)
+    peak = [0.0, 0.0]
+    watching = asyncio.create_task(_watch(house, peak))
     item = {"task": "bench.run.sleeper", "payload": "1", "options": {"payloadType": "application/json"}}
+    began = time.perf_counter()
     for _ in range(SLEEPERS // 1_000):
         await pipe.send("POST", "/api/v2/tasks/batch", house.key, json.dumps({"items": [item] * 1_000}).encode())
 
@@ -71,22 +77,52 @@ async def waiting_memory(house: House) -> Result:
         found = json.loads(await pipe.send("GET", "/api/v1/queues/bench.run.sleeper?type=task", house.key))
         return found["queued"] == 0 and found["running"] == 0
 
-    began = time.perf_counter()
     await until(all_wait, seconds=300)
     seconds = time.perf_counter() - began
-    after = _pss(house)
     times: list[float] = []
-    for _ in range(50):
+    for _ in range(200):
         at = time.perf_counter()
         await _call(pipe, house, "bench.run.idle", 1)
         times.append((time.perf_counter() - at) * 1_000)
+    watching.cancel()
+    after, waiting = _pss(house), _waiting(house)
+    pipe.close()
+    for process in list(house.processes):
+        house.kill(process)
+    at = time.perf_counter()
+    house.start_server()
+    pipe, worker = await Pipe.open("127.0.0.1", house.port), house.start_worker("--executors", "1")
+    await _call(pipe, house, "bench.run.idle", 1)
+    restart = time.perf_counter() - at
+    again = _waiting(house)
     pipe.close()
     house.stop(worker)
+    times.sort()
     return {
         "runs": SLEEPERS, "server_mb": [round(before[0]), round(after[0])], "worker_mb": [round(before[1]), round(after[1])],
-        "bytes_per_run": round((after[1] - before[1]) * 1024 * 1024 / SLEEPERS), "until_all_wait_s": round(seconds, 1),
-        "new_run_p50_ms": round(statistics.median(times), 2),
+        "peak_mb": [round(mb) for mb in peak], "bytes_per_run": round((peak[1] - before[1]) * 1024 * 1024 / SLEEPERS),
+        "until_all_wait_s": round(seconds, 1), "new_run_p50_ms": round(times[100], 2), "new_run_p99_ms": round(times[197], 2),
+        "waiting": [waiting, again], "restart_to_first_run_s": round(restart, 2),
     }  # fmt: skip
+
+
+async def _watch(house: House, peak: list[float]) -> None:
+    """The most that server and worker had, looked at four times a second."""
+    while True:
+        for i, megabytes in enumerate(_pss(house)):
+            peak[i] = max(peak[i], megabytes)
+        await asyncio.sleep(0.25)
+
+
+def _waiting(house: House) -> int:
+    query = "SELECT count(*) FROM {}runs WHERE execution = 'SUSPENDED'"
+    if house.database.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(house.database.removeprefix("sqlite:///"))) as database:
+            return database.execute(query.format("")).fetchone()[0]
+    import psycopg
+
+    with psycopg.connect(house.database) as connection:
+        return connection.execute(query.format("outlast.").encode()).fetchall()[0][0]
 
 
 def _pss(house: House) -> tuple[float, float]:
@@ -97,5 +133,8 @@ def _pss(house: House) -> tuple[float, float]:
 
 
 def _one(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # an executor that was replaced
+        return 0.0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0) / 1024
