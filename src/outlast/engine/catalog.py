@@ -11,12 +11,14 @@ import msgspec
 
 from outlast.model.lane import route
 from outlast.model.manifest import TaskDefinition
+from outlast.model.run import Run
 from outlast.store import catalog as store
 from outlast.store.catalog import Environment
 from outlast.store.database import Connection
 from outlast.store.lanes import LaneKey
 
 MAX_LANES = 200_000  # about 40 MB of ids; the least recently used fall out
+MAX_PARENTS = 50_000  # runs that execute here, with room to spare
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -34,6 +36,8 @@ class Catalog:
         self._definitions: dict[tuple[int, str, str], TaskDefinition] = {}
         self._queues: dict[tuple[int, str], int] = {}
         self._lanes: OrderedDict[LaneKey, tuple[int, int]] = OrderedDict()
+        self._bases: dict[int, int] = {}
+        self._parents: OrderedDict[str, tuple[str, str] | None] = OrderedDict()
         self._fresh: list[tuple[int, str]] = []  # queues read by the flush that is under way
         self._looked: set[int] = set()  # environments whose version was read again by it
 
@@ -101,8 +105,27 @@ class Catalog:
 
     def remember_lane(self, key: LaneKey, ids: tuple[int, int]) -> None:
         self._lanes[key] = ids
+        self._bases[ids[0]] = ids[1]
         if len(self._lanes) > MAX_LANES:
-            self._lanes.popitem(last=False)
+            self._bases.pop(self._lanes.popitem(last=False)[1][0], None)
 
     def forget_lane(self, key: LaneKey) -> None:
-        self._lanes.pop(key, None)
+        if ids := self._lanes.pop(key, None):
+            self._bases.pop(ids[0], None)
+
+    def base(self, lane_id: int) -> int | None:
+        """The base of a lane never changes."""
+        return self._bases.get(lane_id)
+
+    def remember_parent(self, run: Run) -> None:
+        """Who waits for a run that begins here: it never changes, and its end asks for it."""
+        self._parents[run.id] = (run.parent_id, run.parent_key) if run.parent_id is not None and run.parent_key is not None else None
+        if len(self._parents) > MAX_PARENTS:
+            self._parents.popitem(last=False)
+
+    def knows_parent(self, run_id: str) -> bool:
+        return run_id in self._parents
+
+    def parent(self, run_id: str) -> tuple[str, str] | None:
+        """(run, key of its entry) of who waits for it, as far as it is known here."""
+        return self._parents.get(run_id)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 
 from outlast.engine.view import View
 from outlast.model import lifecycle
 from outlast.model.journal import Entry
-from outlast.model.lane import route, share
+from outlast.model.lane import Candidate, route, share
 from outlast.model.manifest import TaskDefinition
 from outlast.model.messages import Kind
 from outlast.model.refusal import Refusal
@@ -61,63 +62,112 @@ class Claims:
     more: set[int] = field(default_factory=set[int])
 
 
+@dataclass(slots=True)
+class Group:
+    """Executors of one kind and version: whatever route one of them takes from, all do."""
+
+    routes: list[str]
+    demands: list[Demand]
+
+    @property
+    def wanted(self) -> int:
+        return min(sum(demand.free for demand in self.demands), MAX_CLAIMS)
+
+
 def claim(view: View, demands: Sequence[Demand]) -> Claims:
     claims = Claims()
-    groups: dict[tuple[int, str, Kind], list[Demand]] = {}
+    by_env: dict[int, dict[tuple[str, Kind], list[Demand]]] = {}
     for demand in demands:
         if demand.free > 0:
-            groups.setdefault((demand.env_id, demand.version, demand.kind), []).append(demand)
-    for (env_id, version, kind), group in sorted(groups.items()):
-        _claim_for(view, claims, env_id, version, kind, group)
-    _add_data(view, claims)
+            by_env.setdefault(demand.env_id, {}).setdefault((demand.version, demand.kind), []).append(demand)
+    for env_id, found in sorted(by_env.items()):
+        claims.looked.add(env_id)
+        _claim_for(view, claims, env_id, found)
     return claims
 
 
-def _claim_for(view: View, claims: Claims, env_id: int, version: str, kind: Kind, group: list[Demand]) -> None:
-    claims.looked.add(env_id)
-    env = catalog.environment(view.tx, env_id)
-    if env.paused:
+def _claim_for(view: View, claims: Claims, env_id: int, found: dict[tuple[str, Kind], list[Demand]]) -> None:
+    """One round trip to look, one to take."""
+    # the cached version is a guess: if another server has promoted one, the environment's row says so, and we look again
+    version = view.catalog.environment(view.tx, env_id).current_version
+    groups = _groups(found, version)
+    env, held, candidates = _look(view, env_id, groups)
+    if env.current_version != version:
+        view.catalog.forget()
+        claims.more.add(env_id)
         return
-    routes = [route(version, kind)]
-    if version == env.current_version:
-        routes.append(route(None, kind))
-    wanted = min(sum(demand.free for demand in group), MAX_CLAIMS - len(claims.taken))
-    room = min(wanted, _room(view, env))
-    if room <= 0:
+    room = min(env.room - held, MAX_CLAIMS - len(claims.taken))
+    if env.paused or room <= 0:
         return
-    candidates = lanes.candidates(view.tx, env_id, routes, env.limit, room)
-    take = {lane_id: n for lane_id, n in share(candidates, room).items() if n > 0}
+    take, is_full = _shared(view, groups, candidates, room, env)
     if not take:
         return
-    _lock_lanes(view, {c.base_id for c in candidates if c.lane_id in take})
-    there = sum(min(n, view.lanes[lane_id].queued) for lane_id, n in take.items())
-    picked = lanes.pick(view.tx, take)
-    started = [found for run in picked if (found := _start(view, run, group, env)) is not None]
+    picked, there = _pick(view, take, {c.base_id for c in chain(*candidates) if c.lane_id in take})
+    by_route = {route: group for group in groups for route in group.routes}
+    started = [begun for run in picked if (begun := _start(view, run, by_route[run.route].demands, env)) is not None]
     claims.taken.extend(
         Claimed(run, _NO_DATA, session, executor, view.catalog.definition(view.tx, env_id, run.version, run.task), env, before)
         for run, session, executor, before in started
     )
-    if len(started) < there or len(claims.taken) >= MAX_CLAIMS or len(candidates) >= room:
+    if len(started) < there or len(claims.taken) >= MAX_CLAIMS or is_full:
         # expired entries made room, a run was held by somebody, or there is more than one flush takes.
         # A lane that somebody held was passed over, and whoever held it wakes us at its commit
         claims.more.add(env_id)
 
 
-_NO_DATA = RunData(run_id="")
+def _groups(found: dict[tuple[str, Kind], list[Demand]], current: str | None) -> list[Group]:
+    return [
+        Group([route(version, kind), *([route(None, kind)] if version == current else [])], demands)
+        for (version, kind), demands in sorted(found.items())
+    ]
 
 
-def _room(view: View, env: Environment) -> int:
-    """What the environment's limit leaves. Counted under a lock on PostgreSQL: two servers must not both see the last place."""
-    if view.tx.is_postgres:
-        view.tx.send("SELECT pg_advisory_xact_lock(:class, :env)", **{"class": ADVISORY_CLASS, "env": env.id})
-    return env.room - lanes.slots_held(view.tx, env.id)
+def _look(view: View, env_id: int, groups: Sequence[Group]) -> tuple[Environment, int, list[list[Candidate]]]:
+    """The environment, the slots that are held in it, and for each group the lanes with something to do."""
+    if view.tx.is_postgres:  # two servers must not both see the last place of an environment
+        view.tx.send("SELECT pg_advisory_xact_lock(:class, :env)", **{"class": ADVISORY_CLASS, "env": env_id})
+    asked_env = catalog.ask_environment(view.tx, env_id)
+    asked_held = lanes.slots_held(view.tx, env_id)
+    asked = [lanes.candidates(view.tx, env_id, group.routes, group.wanted) for group in groups]
+    env = asked_env()
+    return env, asked_held(), [candidates(env.limit) for candidates in asked]
 
 
-def _lock_lanes(view: View, bases: set[int]) -> None:
-    """The counters of the lanes the claim changes; the candidates' statement holds their bases already."""
+def _shared(
+    view: View, groups: Sequence[Group], candidates: Sequence[Sequence[Candidate]], room: int, env: Environment
+) -> tuple[dict[int, int], bool]:
+    """How many runs to take from each lane, and whether there may be more lanes than were looked at.
+
+    Groups take from the same bases and the same environment, one after the other.
+    """
+    take: dict[int, int] = {}
+    taken: dict[int, int] = {}
+    is_full = False
+    for group, found in zip(groups, candidates, strict=True):
+        wanted = min(group.wanted, room)
+        if wanted <= 0:
+            break
+        left = [Candidate(c.lane_id, c.base_id, c.free - taken.get(c.base_id, 0)) for c in found[:wanted]]
+        shares = {lane_id: n for lane_id, n in share(left, wanted).items() if n > 0}
+        for c in left:
+            taken[c.base_id] = taken.get(c.base_id, 0) + shares.get(c.lane_id, 0)
+        take.update(shares)
+        room -= sum(shares.values())
+        is_full = is_full or len(found) >= wanted
+    return take, is_full
+
+
+def _pick(view: View, take: dict[int, int], bases: set[int]) -> tuple[list[Run], int]:
+    """The runs, and how many there should have been. The candidates' statement holds the bases already."""
     known = {lane.base_id for lane in view.lanes.values()}
-    for lane in lanes.lock(view.tx, bases - known):
+    asked_lanes = lanes.lock(view.tx, bases - known)
+    picked = lanes.pick(view.tx, take)
+    for lane in asked_lanes():
         view.lanes[lane.id] = lane
+    return picked(), sum(min(n, view.lanes[lane_id].queued) for lane_id, n in take.items())
+
+
+_NO_DATA = RunData(run_id="")
 
 
 def _start(view: View, run: Run, group: list[Demand], env: Environment) -> tuple[Run, str, str, Run] | None:
@@ -136,6 +186,7 @@ def _start(view: View, run: Run, group: list[Demand], env: Environment) -> tuple
     )
     if isinstance(started, Refusal):
         return None
+    view.catalog.remember_parent(started)
     view.take_slot(started, session=demand.session, executor=demand.executor)
     demand.free -= 1
     return started, demand.session, demand.executor, run
@@ -156,19 +207,17 @@ def _expire(view: View, run: Run) -> None:
         view.apply(lifecycle.expire(run, now=view.now))
 
 
-def _add_data(view: View, claims: Claims) -> None:
+def add_data(view: View, claims: Claims) -> None:
+    """What the executors need of the claimed runs. Asked for behind the writes, so that it costs no round trip of its own."""
     if not claims.taken:
         return
-    missing = [c.run.id for c in claims.taken if c.run.id not in view.data]
-    view.data.update(runs.data(view.tx, missing))
+    asked_data = runs.ask_data(view.tx, [c.run.id for c in claims.taken if c.run.id not in view.data])
     # the first claim of a run has no journal
-    hot = journal.unseen(view.tx, ids) if (ids := [c.run.id for c in claims.taken if c.is_hot]) else {}
-    cold = journal.whole(view.tx, ids) if (ids := [c.run.id for c in claims.taken if c.run.epoch > 1 and not c.is_hot]) else {}
+    asked_hot = journal.unseen(view.tx, [c.run.id for c in claims.taken if c.is_hot])
+    asked_cold = journal.whole(view.tx, [c.run.id for c in claims.taken if c.run.epoch > 1 and not c.is_hot])
+    view.data.update(asked_data())
+    entries = {**asked_hot(), **asked_cold()}
     claims.taken = [
-        msgspec.structs.replace(
-            c,
-            data=view.data.get(c.run.id) or RunData(run_id=c.run.id),
-            entries=hot.get(c.run.id) or cold.get(c.run.id) or [],
-        )
+        msgspec.structs.replace(c, data=view.data.get(c.run.id) or RunData(run_id=c.run.id), entries=entries.get(c.run.id) or [])
         for c in claims.taken
     ]

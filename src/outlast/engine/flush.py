@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from outlast.engine.catalog import Catalog
-from outlast.engine.claim import Claimed, Claims, Demand, claim
+from outlast.engine.claim import Claimed, Claims, Demand, add_data, claim
 from outlast.engine.load import load
 from outlast.engine.operation import Call
 from outlast.engine.rows import NeedsLock, Rows
@@ -107,6 +107,7 @@ class Flusher:
             events.append(tx, view.events.values())
             if tx.is_postgres:
                 self._notify(view)
+            add_data(view, claims)
         for key, ids in view.new_lanes.items():
             self.catalog.remember_lane(key, ids)
         for key, lane_id in view.lane_ids.items():

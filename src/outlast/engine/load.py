@@ -15,36 +15,45 @@ BASE_ROUTE = "current"
 
 
 def load(view: View, wants: Rows) -> None:
+    """What does not depend on each other is asked for at once: on PostgreSQL a round trip costs more than a row."""
     tx = view.tx
     view.loaded = wants
-    view.requests = idempotency.answers(tx, wants.requests)
-    view.batch_items = batches.items_at(tx, wants.batch_items)
-    # who holds a key is read without a lock first, so that the runs can be locked in their order
-    holders = idempotency.holders(tx, wants.keys) if wants.keys else {}
-    wants.runs.update(holder[0] for holder in holders.values())
-    wants.runs.update(answer[0] for answer in view.requests.values() if answer[0].startswith("run_"))
-    for parent_id, entry in runs.parents(tx, wants.hashes):  # of runs that end now; others find out in the fold
-        wants.runs.add(parent_id)
-        wants.entries.add(entry)
-    for token_id in wants.tokens:
-        for run_id, journal_key in journal.waiters(tx, token_id):
-            wants.runs.add(run_id)
-            wants.entries.add(f"{run_id}:{journal_key}")
-    view.sessions = sessions.lock(tx, wants.sessions)
-    view.runs = {run.id: run for run in runs.lock(tx, wants.runs | wants.light)}
-    view.tokens = waitpoints.lock(tx, wants.tokens)
+    _look_around(view, wants)
+    asked_sessions = sessions.lock(tx, wants.sessions)
+    asked_runs = runs.lock(tx, wants.runs | wants.light)
+    asked_tokens = waitpoints.lock(tx, wants.tokens)
+    asked_data = runs.ask_data(tx, wants.data)
+    asked_entries = journal.find(tx, wants.entries)
+    view.sessions, view.runs, view.tokens = asked_sessions(), asked_runs(), asked_tokens()
+    view.data, view.entries = asked_data(), asked_entries()
     wants.batches.update(run.batch_id for run in view.runs.values() if run.batch_id is not None and run.finished_at is None)
-    view.batches = {batch.id: batch for batch in batches.lock(tx, wants.batches)}
+    view.batches = batches.lock(tx, wants.batches)
     if wants.keys:
         view.keys = idempotency.holders(tx, wants.keys, lock=True)
         if moved := {holder[0] for holder in view.keys.values()} - wants.runs:
             raise NeedsLock(Rows(runs=moved))
-    view.data = runs.data(tx, wants.data)
-    view.entries = journal.find(tx, wants.entries)
     if wants.hashes:
         final = [run_id for run_id in wants.hashes if (run := view.runs.get(run_id)) is not None and run.is_final]
         view.hashes = runs.result_hashes(tx, final)
     _load_lanes(view, wants)
+
+
+def _look_around(view: View, wants: Rows) -> None:
+    """Read without a lock which other rows belong to these, so that all can be locked in one order; the locks find out what moved."""
+    tx = view.tx
+    strangers = [run_id for run_id in wants.hashes if not view.catalog.knows_parent(run_id)]
+    asked_answers = idempotency.answers(tx, wants.requests)
+    asked_parents = runs.parents(tx, strangers)  # of runs that end now; others find out in the fold
+    asked_waiters = journal.waiters(tx, wants.tokens)
+    view.batch_items = batches.items_at(tx, wants.batch_items)
+    holders = idempotency.holders(tx, wants.keys) if wants.keys else {}
+    view.requests = asked_answers()
+    wants.runs.update(holder[0] for holder in holders.values())
+    wants.runs.update(answer[0] for answer in view.requests.values() if answer[0].startswith("run_"))
+    parents = [found for run_id in wants.hashes if (found := view.catalog.parent(run_id)) is not None]
+    for run_id, journal_key in [*parents, *asked_parents(), *asked_waiters()]:
+        wants.runs.add(run_id)
+        wants.entries.add(f"{run_id}:{journal_key}")
 
 
 def _load_lanes(view: View, wants: Rows) -> None:
@@ -52,7 +61,7 @@ def _load_lanes(view: View, wants: Rows) -> None:
     tx = view.tx
     placed = [run for run in view.runs.values() if run.id in wants.runs and run.execution is not Execution.FINISHED]
     held = {run.lane_id for run in placed if run.lane_id is not None}
-    bases = lanes.base_ids(tx, held)
+    bases = _bases(view, held)
     for queue_id in wants.queue_lanes:
         bases |= lanes.lanes_of_queue(tx, queue_id)
     for run in placed:
@@ -77,9 +86,14 @@ def _load_lanes(view: View, wants: Rows) -> None:
         resolved[key] = ids
         view.new_lanes[key] = ids
     bases |= {base for _, base in resolved.values()}
-    view.lanes = {lane.id: lane for lane in lanes.lock(tx, bases)}
+    view.lanes = {lane.id: lane for lane in lanes.lock(tx, bases)()}
     for key, (lane_id, _) in resolved.items():
         if lane_id not in view.lanes:  # upkeep deleted it when it had been idle
             view.catalog.forget_lane(key)
             raise NeedsLock(Rows())
         view.lane_ids[key] = lane_id
+
+
+def _bases(view: View, lane_ids: set[int]) -> set[int]:
+    known = {lane_id: base for lane_id in lane_ids if (base := view.catalog.base(lane_id)) is not None}
+    return set(known.values()) | lanes.base_ids(view.tx, lane_ids - known.keys())

@@ -78,7 +78,7 @@ def _end(view: View, token: Token, status: TokenStatus, value: str | None) -> No
     token = replace(token, status=status, value=value, completed_at=view.now)
     view.tokens[token.id] = token
     view.writes.tokens.add(token.id)
-    outcome, waiters = entry_of(token), sorted({*journal.waiters(view.tx, token.id), *view.new_waiters(token.id)})
+    outcome, waiters = entry_of(token), sorted({*journal.waiters(view.tx, [token.id])(), *view.new_waiters(token.id)})
     view.need(waiters)
     for run_id, journal_key in waiters:
         view.settle(run_id, journal_key, outcome[0], outcome[1], "application/json")

@@ -317,7 +317,7 @@ class View:
         if run.parent_id is not None and run.parent_key is not None:
             self.settle(run.parent_id, run.parent_key, "ok" if ok else "error", value, value_type)
         if run.pending_waits:
-            waiters = journal.waiters(self.tx, run.id)
+            waiters = journal.waiters(self.tx, [run.id])()
             self.need(waiters)
             for waiter, journal_key in waiters:
                 self.settle(waiter, journal_key, "ok" if ok else "error", value, value_type)

@@ -43,9 +43,9 @@ class Batch(msgspec.Struct, kw_only=True):
 _NAMES = tuple(_COLUMNS.split(", "))
 
 
-def lock(tx: Connection, ids: Collection[str]) -> list[Batch]:
+def lock(tx: Connection, ids: Collection[str]) -> dict[str, Batch]:
     rows = tx.all(f"SELECT {_COLUMNS} FROM batches WHERE id {{in:ids}} ORDER BY id {{for_update}}", ids=sorted(ids)) if ids else []
-    return [_batch(row) for row in rows]
+    return {row[0]: _batch(row) for row in rows}
 
 
 def read(tx: Connection, env_id: int, batch_id: str) -> Batch | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import msgspec
 
 from outlast.model.manifest import TaskDefinition
-from outlast.store.database import Connection, Row
+from outlast.store.database import Connection, Later, Row
 
 _ENV = "id, slug, type, limit_, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret"
 _QUEUE = "id, public_id, env_id, name, limit_, override_, overridden_at, overridden_by, paused"
@@ -55,6 +55,11 @@ def environments(tx: Connection) -> list[Environment]:
 def environment(tx: Connection, env_id: int, *, lock: bool = False) -> Environment:
     suffix = " {for_update}" if lock else ""
     return _environment(tx.all(f"SELECT {_ENV} FROM environments WHERE id = :id" + suffix, id=env_id)[0])
+
+
+def ask_environment(tx: Connection, env_id: int) -> Later[Environment]:
+    rows = tx.ask(f"SELECT {_ENV} FROM environments WHERE id = :id", id=env_id)
+    return lambda: _environment(rows()[0])
 
 
 def add_environment(tx: Connection, *, id: int, slug: str, type: str, limit: int, burst: float, signing_secret: str, now: int) -> None:

@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+Answer = Callable[[], list[Row]]
+Later = Callable[[], T]  # rows that were asked for; a call fetches them
 
 
 class Connection(Protocol):
@@ -28,6 +30,10 @@ class Connection(Protocol):
         ...
 
     def all(self, sql: str, /, **params: Any) -> list[Row]: ...
+    def ask(self, sql: str, /, **params: Any) -> Answer:
+        """Like `all`, with the rows fetched by a call later: several questions cost one round trip."""
+        ...
+
     def many(self, sql: str, rows: Sequence[Row], /, *, expect: int | None = None, otherwise: type[Exception] = AssertionError) -> None:
         """The statement once per row. If it does not touch `expect` rows in all, `otherwise` is raised, at the latest before the commit."""
         ...

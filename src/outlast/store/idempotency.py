@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from outlast.store.database import Again, Connection
+from outlast.store.database import Again, Connection, Later
 
 Key = tuple[int, str, str]  # environment, task, hash of the key
 
@@ -47,10 +47,12 @@ def release(tx: Connection, env_id: int, task: str, key_hash: str) -> str | None
     return rows[0][0] if rows else None
 
 
-def answers(tx: Connection, ids: Collection[str]) -> dict[str, tuple[str, str | None]]:
+def answers(tx: Connection, ids: Collection[str]) -> Later[dict[str, tuple[str, str | None]]]:
     """(answer, hash of the body it was given for) by request id."""
-    rows = tx.all("SELECT id, answer, body_hash FROM requests WHERE id {in:ids}", ids=sorted(ids)) if ids else []
-    return {row[0]: (row[1], row[2]) for row in rows}
+    if not ids:
+        return dict
+    rows = tx.ask("SELECT id, answer, body_hash FROM requests WHERE id {in:ids}", ids=sorted(ids))
+    return lambda: {row[0]: (row[1], row[2]) for row in rows()}
 
 
 def remember(tx: Connection, rows: Sequence[tuple[str, str, str | None, int]]) -> None:

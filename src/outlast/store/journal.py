@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from outlast.model.journal import Entry, entry_id
-from outlast.store.database import Connection
+from outlast.store.database import Connection, Later
 
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(Entry))
 _SELECT = ", ".join(f"j.{name}" for name in _FIELDS)
@@ -31,33 +31,38 @@ def save(tx: Connection, entries: Mapping[str, Entry]) -> None:
     tx.update("journal", ("status", "seq", "value", "value_type", "ref"), ["id"], rows)
 
 
-def find(tx: Connection, ids: Collection[str]) -> dict[str, Entry]:
+def find(tx: Connection, ids: Collection[str]) -> Later[dict[str, Entry]]:
     if not ids:
-        return {}
-    return {row[0]: Entry(*row[1:]) for row in tx.all(f"SELECT j.id, {_SELECT} FROM journal j WHERE j.id {{in:ids}}", ids=sorted(ids))}
+        return dict
+    rows = tx.ask(f"SELECT j.id, {_SELECT} FROM journal j WHERE j.id {{in:ids}}", ids=sorted(ids))
+    return lambda: {row[0]: Entry(*row[1:]) for row in rows()}
 
 
-def whole(tx: Connection, run_ids: Collection[str]) -> dict[str, list[Entry]]:
+def whole(tx: Connection, run_ids: Collection[str]) -> Later[dict[str, list[Entry]]]:
     """All a new execution needs: the entries of the current journal, and the steps that went well in earlier ones, newest last."""
     # a step of an earlier journal has no place in the order of this one
     fields = _SELECT.replace("j.seq", "CASE WHEN j.journal = r.journal THEN j.seq END")
-    rows = tx.all(
+    if not run_ids:
+        return dict
+    rows = tx.ask(
         f"SELECT j.run_id, {fields} FROM runs r JOIN journal j ON j.run_id = r.id WHERE r.id {{in:ids}}"
         " AND (j.journal = r.journal OR (j.journal < r.journal AND j.kind = 'step' AND j.status = 'ok'))"
         " ORDER BY j.run_id, j.journal, j.seq",
         ids=sorted(run_ids),
     )  # fmt: skip
-    return _by_run(rows, run_ids)
+    return lambda: _by_run(rows(), run_ids)
 
 
-def unseen(tx: Connection, run_ids: Collection[str]) -> dict[str, list[Entry]]:
+def unseen(tx: Connection, run_ids: Collection[str]) -> Later[dict[str, list[Entry]]]:
     """What completed since the run blocked."""
-    rows = tx.all(
+    if not run_ids:
+        return dict
+    rows = tx.ask(
         f"SELECT j.run_id, {_SELECT} FROM runs r JOIN journal j ON j.run_id = r.id AND j.journal = r.journal AND j.seq >= r.seen_seq"
         " WHERE r.id {in:ids} ORDER BY j.run_id, j.seq",
         ids=sorted(run_ids),
     )
-    return _by_run(rows, run_ids)
+    return lambda: _by_run(rows(), run_ids)
 
 
 def since(tx: Connection, run_id: str, journal: int, seq: int) -> list[Entry]:
@@ -82,10 +87,12 @@ def add_waiters(tx: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
     tx.insert("edges", ("waitpoint_id", "run_id", "journal_key"), rows, or_ignore=True)
 
 
-def waiters(tx: Connection, id: str) -> list[tuple[str, str]]:
-    """(run, journal key) of those who wait for it."""
-    rows = tx.all("SELECT run_id, journal_key FROM edges WHERE waitpoint_id = :id ORDER BY run_id", id=id)
-    return [(row[0], row[1]) for row in rows]
+def waiters(tx: Connection, ids: Collection[str]) -> Later[list[tuple[str, str]]]:
+    """(run, journal key) of those who wait for one of these."""
+    if not ids:
+        return list
+    rows = tx.ask("SELECT run_id, journal_key FROM edges WHERE waitpoint_id {in:ids} ORDER BY run_id", ids=sorted(ids))
+    return lambda: [(row[0], row[1]) for row in rows()]
 
 
 def remove_waiters(tx: Connection, ids: Sequence[str]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from outlast.model.lane import Candidate, Lane
 from outlast.model.run import Run
 from outlast.store import runs
-from outlast.store.database import Connection, Row
+from outlast.store.database import Connection, Later, Row
 
 LaneKey = tuple[int, str, str]  # queue id, concurrency key, route
 _COLUMNS = "id, base_id, env_id, queue_id, key, route, head, used, queued, open"
@@ -39,12 +39,12 @@ def base_ids(tx: Connection, lane_ids: Collection[int]) -> set[int]:
     return {row[0] for row in rows}
 
 
-def lock(tx: Connection, bases: Collection[int]) -> list[Lane]:
+def lock(tx: Connection, bases: Collection[int]) -> Later[list[Lane]]:
     """All lanes of these bases. Whoever changes a lane holds its base, so the order of ids is the order of locks."""
     if not bases:
-        return []
-    rows = tx.all(f"SELECT {_COLUMNS} FROM lanes WHERE base_id {{in:ids}} ORDER BY id {{for_update}}", ids=sorted(bases))
-    return [_lane(row) for row in rows]
+        return list
+    rows = tx.ask(f"SELECT {_COLUMNS} FROM lanes WHERE base_id {{in:ids}} ORDER BY id {{for_update}}", ids=sorted(bases))
+    return lambda: [_lane(row) for row in rows()]
 
 
 def add_entries(tx: Connection, rows: Sequence[tuple[int, int, str]]) -> None:
@@ -58,11 +58,22 @@ def remove_entries(tx: Connection, rows: Sequence[tuple[int, int, str]]) -> None
 
 def save(tx: Connection, lanes: Collection[Lane], now: int) -> None:
     """Write counters and heads; a head that is not known any more (None with entries left) is looked up."""
-    tx.many(
-        "UPDATE lanes SET used = ?, queued = ?, touched_at = ?, head = CASE WHEN ? = 0 THEN NULL ELSE"
-        " COALESCE(?, (SELECT min(e.pos) FROM entries e WHERE e.lane_id = lanes.id)) END WHERE id = ?",
-        [(lane.used, lane.queued, now, lane.queued, lane.head, lane.id) for lane in sorted(lanes, key=lambda lane: lane.id)],
-    )
+    rows = [(lane.used, lane.queued, now, lane.queued, lane.head, lane.id) for lane in sorted(lanes, key=lambda lane: lane.id)]
+    if tx.is_postgres:
+        used, queued, _, _, heads, ids = (list(column) for column in zip(*rows, strict=True))
+        tx.send(_SAVE_MANY, used=used, queued=queued, heads=heads, ids=ids, now=now)
+    else:
+        tx.many(_SAVE_ONE, rows)
+
+
+_HEAD = "COALESCE({given}, (SELECT min(e.pos) FROM entries e WHERE e.lane_id = lanes.id))"
+_SAVE_ONE = f"UPDATE lanes SET used = ?, queued = ?, touched_at = ?, head = CASE WHEN ? > 0 THEN {_HEAD.format(given='?')} END WHERE id = ?"
+_SAVE_MANY = (
+    "UPDATE lanes SET used = x.used, queued = x.queued, touched_at = :now,"
+    f" head = CASE WHEN x.queued > 0 THEN {_HEAD.format(given='x.head')} END"
+    " FROM unnest(CAST(:ids AS BIGINT[]), CAST(:used AS BIGINT[]), CAST(:queued AS BIGINT[]), CAST(:heads AS BIGINT[]))"
+    " x(id, used, queued, head) WHERE lanes.id = x.id"
+)
 
 
 def save_open(tx: Connection, bases: Collection[int]) -> None:
@@ -70,24 +81,33 @@ def save_open(tx: Connection, bases: Collection[int]) -> None:
 
     The limit is read here and not taken from a cache: whoever changes it recomputes after its commit, under the same locks.
     """
-    tx.many(
+    if not bases:
+        return
+    tx.send(
         "UPDATE lanes SET open = CASE WHEN lanes.queued > 0 AND (SELECT q.paused = 0"
         " AND b.used < {least}(COALESCE(q.override_, q.limit_, e.limit_), e.limit_)"
         " FROM queues q JOIN environments e ON e.id = q.env_id, lanes b WHERE q.id = lanes.queue_id AND b.id = lanes.base_id)"
-        " THEN 1 ELSE 0 END WHERE base_id = ?",
-        [(base,) for base in sorted(bases)],
+        " THEN 1 ELSE 0 END WHERE base_id {in:bases}",
+        bases=sorted(bases),
     )
 
 
-def candidates(tx: Connection, env_id: int, routes: Sequence[str], env_limit: int, limit: int) -> list[Candidate]:
-    """Lanes with room, oldest head first. A lane whose base somebody holds is skipped, not waited for."""
-    rows = tx.all(
+def candidates(tx: Connection, env_id: int, routes: Sequence[str], limit: int) -> Callable[[int], list[Candidate]]:
+    """Lanes with room, oldest head first; call it with the environment's limit.
+
+    A lane whose base somebody holds is skipped, not waited for.
+    """
+    rows = tx.ask(
         "SELECT l.id, b.id, COALESCE(q.override_, q.limit_), b.used"
         "  FROM lanes l JOIN lanes b ON b.id = l.base_id JOIN queues q ON q.id = l.queue_id"
         " WHERE l.env_id = :env AND l.open = 1 AND l.route {in:routes} ORDER BY l.head LIMIT :limit"
         + (" FOR NO KEY UPDATE OF b SKIP LOCKED" if tx.is_postgres else ""),
         env=env_id, routes=list(routes), limit=limit,
     )  # fmt: skip
+    return lambda env_limit: _with_room(rows(), env_limit)
+
+
+def _with_room(rows: Sequence[Row], env_limit: int) -> list[Candidate]:
     found: list[Candidate] = []
     for lane_id, base_id, own, used in rows:
         free = (env_limit if own is None else min(own, env_limit)) - used
@@ -117,15 +137,13 @@ _PICK_MANY = (
 )
 
 
-def pick(tx: Connection, take: dict[int, int]) -> list[Run]:
+def pick(tx: Connection, take: dict[int, int]) -> Later[list[Run]]:
     """The oldest entries of each lane, their runs held. Runs that somebody else holds are left out."""
     if tx.is_postgres:
-        rows = tx.all(_PICK_MANY, lanes=list(take), takes=list(take.values()))
-        return [runs.from_row(row[1:]) for row in rows]
-    found: list[Row] = []
-    for lane_id, n in take.items():
-        found.extend(tx.all(_PICK_ONE, lane=lane_id, take=n))
-    return [runs.from_row(row[1:]) for row in found]
+        rows = tx.ask(_PICK_MANY, lanes=list(take), takes=list(take.values()))
+        return lambda: [runs.from_row(row[1:]) for row in rows()]
+    asked = [tx.ask(_PICK_ONE, lane=lane_id, take=n) for lane_id, n in take.items()]
+    return lambda: [runs.from_row(row[1:]) for answer in asked for row in answer()]
 
 
 def add_slots(tx: Connection, rows: Sequence[Row]) -> None:
@@ -137,8 +155,9 @@ def remove_slots(tx: Connection, run_ids: Sequence[tuple[str]]) -> None:
     tx.delete("slots", ["run_id"], run_ids, expect=len(run_ids))
 
 
-def slots_held(tx: Connection, env_id: int) -> int:
-    return tx.all("SELECT count(*) FROM slots WHERE env_id = :env", env=env_id)[0][0]
+def slots_held(tx: Connection, env_id: int) -> Later[int]:
+    rows = tx.ask("SELECT count(*) FROM slots WHERE env_id = :env", env=env_id)
+    return lambda: rows()[0][0]
 
 
 def slots_of(tx: Connection, session: str, limit: int = 1_000_000) -> list[tuple[str, int, str]]:
@@ -173,7 +192,7 @@ def idle(tx: Connection, before: int, limit: int) -> set[int]:
 
 def delete_idle(tx: Connection, bases: Collection[int]) -> None:
     """Under their locks; one that came to life meanwhile stays. Whoever knows their ids finds that out when it locks them."""
-    busy = {lane.base_id for lane in lock(tx, bases) if lane.used or lane.queued}
+    busy = {lane.base_id for lane in lock(tx, bases)() if lane.used or lane.queued}
     if gone := set(bases) - busy:
         tx.execute("DELETE FROM lanes WHERE base_id {in:bases}", bases=sorted(gone))
 
@@ -216,7 +235,7 @@ def cancelled_slots(tx: Connection, session: str) -> list[tuple[str, int, str]]:
 def repair(tx: Connection, lane_id: int) -> bool:
     """Count again under the lane's lock; whether anything was wrong."""
     bases = base_ids(tx, [lane_id])
-    before = {lane.id: (lane.used, lane.queued) for lane in lock(tx, bases)}
+    before = {lane.id: (lane.used, lane.queued) for lane in lock(tx, bases)()}
     tx.execute(
         "UPDATE lanes SET used = (SELECT count(*) FROM slots s JOIN lanes x ON x.id = s.lane_id WHERE x.base_id = lanes.id),"
         " queued = (SELECT count(*) FROM entries e WHERE e.lane_id = lanes.id),"
@@ -224,7 +243,7 @@ def repair(tx: Connection, lane_id: int) -> bool:
         bases=sorted(bases),
     )
     save_open(tx, bases)
-    return {lane.id: (lane.used, lane.queued) for lane in lock(tx, bases)} != before
+    return {lane.id: (lane.used, lane.queued) for lane in lock(tx, bases)()} != before
 
 
 def slots_of_executor(tx: Connection, session: str, executor: str) -> list[tuple[str, int, str]]:

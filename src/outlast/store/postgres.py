@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from outlast.store import recordset
-from outlast.store.database import DatabaseError, DatabaseUnusable, Listener, Row, fill
+from outlast.store.database import Answer, DatabaseError, DatabaseUnusable, Listener, Row, fill
 
 if TYPE_CHECKING:
     import psycopg
@@ -190,6 +190,9 @@ class PostgresConnection:
     def all(self, sql: str, /, **params: Any) -> list[Row]:
         return self._connection.execute(_named(sql), params or None).fetchall()
 
+    def ask(self, sql: str, /, **params: Any) -> Answer:
+        return self._connection.execute(_named(sql), params or None).fetchall
+
     def many(self, sql: str, rows: Sequence[Row], /, *, expect: int | None = None, otherwise: type[Exception] = AssertionError) -> None:
         if not rows:
             return
@@ -239,7 +242,7 @@ class PostgresConnection:
     def commit(self) -> None:
         """All that was sent must have touched what it should, before anything is committed."""
         assert self._pipeline is not None
-        if self._expected:
+        if any(cursor.pgresult is None for cursor, *_ in self._expected):  # an answer that was fetched later brought theirs along
             self._pipeline.sync()
         for cursor, expect, otherwise, sql in self._expected:
             if cursor.rowcount != expect:

@@ -8,7 +8,7 @@ from operator import attrgetter
 import msgspec
 
 from outlast.model.run import Execution, Run, RunData, RunOptions, Status
-from outlast.store.database import Connection, Row
+from outlast.store.database import Connection, Later, Row
 
 COLUMNS = tuple(field.name for field in msgspec.structs.fields(Run))
 SELECT = ", ".join(f"r.{name}" for name in COLUMNS)
@@ -65,9 +65,12 @@ def from_row(row: Row) -> Run:
     return Run(**values)
 
 
-def lock(tx: Connection, ids: Collection[str]) -> list[Run]:
+def lock(tx: Connection, ids: Collection[str]) -> Later[dict[str, Run]]:
     """The runs, held against other transactions until this one ends, taken in the order of their ids."""
-    return [from_row(row) for row in tx.all(_LOCK, ids=sorted(ids))] if ids else []
+    if not ids:
+        return dict
+    rows = tx.ask(_LOCK, ids=sorted(ids))
+    return lambda: {row[0]: from_row(row) for row in rows()}
 
 
 def read(tx: Connection, ids: Collection[str]) -> list[Run]:
@@ -110,14 +113,18 @@ def result_hashes(tx: Connection, ids: Collection[str]) -> dict[str, str | None]
 
 
 def data(tx: Connection, ids: Collection[str]) -> dict[str, RunData]:
+    return ask_data(tx, ids)()
+
+
+def ask_data(tx: Connection, ids: Collection[str]) -> Later[dict[str, RunData]]:
     if not ids:
-        return {}
-    rows = tx.all(
+        return dict
+    rows = tx.ask(
         "SELECT run_id, payload, payload_type, options, metadata, output, output_type, error, result_hash"
         " FROM run_data WHERE run_id {in:ids}",
         ids=sorted(ids),
     )
-    return {row[0]: data_from_row(row) for row in rows}
+    return lambda: {row[0]: data_from_row(row) for row in rows()}
 
 
 def data_from_row(row: Row) -> RunData:
@@ -171,12 +178,12 @@ def parked(tx: Connection, env_id: int, tasks: Collection[str], limit: int) -> l
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
-def parents(tx: Connection, ids: Collection[str]) -> list[tuple[str, str]]:
-    """(parent, its journal's entry) of those that a parent waits for."""
+def parents(tx: Connection, ids: Collection[str]) -> Later[list[tuple[str, str]]]:
+    """(parent, key of its entry) of those that a parent waits for."""
     if not ids:
-        return []
-    rows = tx.all("SELECT parent_id, parent_key FROM runs WHERE id {in:ids} AND parent_key IS NOT NULL", ids=sorted(ids))
-    return [(row[0], f"{row[0]}:{row[1]}") for row in rows]
+        return list
+    rows = tx.ask("SELECT parent_id, parent_key FROM runs WHERE id {in:ids} AND parent_key IS NOT NULL", ids=sorted(ids))
+    return lambda: [(row[0], row[1]) for row in rows()]
 
 
 def children(tx: Connection, parent_id: str, limit: int) -> list[str]:

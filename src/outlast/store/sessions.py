@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from outlast.store.database import Connection, Row
+from outlast.store.database import Connection, Later, Row
 
 _COLUMNS = "id, env_id, worker, boot_id, version, server_id, lease_until, state"
 
@@ -30,9 +30,11 @@ def insert(tx: Connection, session: Session, now: int) -> None:
     )  # fmt: skip
 
 
-def lock(tx: Connection, ids: Collection[str]) -> dict[str, Session]:
-    rows = tx.all(f"SELECT {_COLUMNS} FROM sessions WHERE id {{in:ids}} ORDER BY id {{for_update}}", ids=sorted(ids)) if ids else []
-    return {row[0]: _session(row) for row in rows}
+def lock(tx: Connection, ids: Collection[str]) -> Later[dict[str, Session]]:
+    if not ids:
+        return dict
+    rows = tx.ask(f"SELECT {_COLUMNS} FROM sessions WHERE id {{in:ids}} ORDER BY id {{for_update}}", ids=sorted(ids))
+    return lambda: {row[0]: _session(row) for row in rows()}
 
 
 def save(tx: Connection, sessions: Collection[Session]) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from outlast.store.database import DatabaseError, DatabaseUnusable, Row, fill
+from outlast.store.database import Answer, DatabaseError, DatabaseUnusable, Row, fill
 
 FRAGMENTS = {
     "identity": "INTEGER PRIMARY KEY AUTOINCREMENT",
@@ -118,6 +118,10 @@ class SqliteConnection:
     def all(self, sql: str, /, **params: Any) -> list[Row]:
         text, params = _bound(sql, params)
         return self._connection.execute(text, params).fetchall()
+
+    def ask(self, sql: str, /, **params: Any) -> Answer:
+        rows = self.all(sql, **params)
+        return lambda: rows
 
     def send(self, sql: str, /, **params: Any) -> None:
         self.execute(sql, **params)

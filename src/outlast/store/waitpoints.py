@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from outlast.store.database import Connection, Row
+from outlast.store.database import Connection, Later, Row
 
 TokenStatus = Literal["WAITING", "COMPLETED", "TIMED_OUT"]
 
@@ -31,11 +31,11 @@ _NAMES = tuple(field.name for field in msgspec.structs.fields(Token))
 _SELECT = ", ".join(_NAMES)
 
 
-def lock(tx: Connection, ids: Collection[str]) -> dict[str, Token]:
+def lock(tx: Connection, ids: Collection[str]) -> Later[dict[str, Token]]:
     if not ids:
-        return {}
-    rows = tx.all(f"SELECT {_SELECT} FROM waitpoints WHERE id {{in:ids}} ORDER BY id {{for_update}}", ids=sorted(ids))
-    return {row[0]: _token(row) for row in rows}
+        return dict
+    rows = tx.ask(f"SELECT {_SELECT} FROM waitpoints WHERE id {{in:ids}} ORDER BY id {{for_update}}", ids=sorted(ids))
+    return lambda: {row[0]: _token(row) for row in rows()}
 
 
 def read(tx: Connection, env_id: int, id: str) -> Token | None:

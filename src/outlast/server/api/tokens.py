@@ -136,7 +136,7 @@ async def callback(request: Request) -> Response:
     token_id = request.path_params["token"]
     if "content-length" not in request.headers:
         raise Problem(411, "send a Content-Length")
-    found = await context.engine.read(lambda tx: waitpoints.lock(tx, [token_id]).get(token_id)) if "\x00" not in token_id else None
+    found = await context.engine.read(lambda tx: waitpoints.lock(tx, [token_id])().get(token_id)) if "\x00" not in token_id else None
     env = await context.engine.read(lambda tx: catalog.environment(tx, found.env_id)) if found is not None else None
     if env is None or not hmac.compare_digest(secret(env, token_id).encode(), request.path_params["secret"].encode()):
         raise Problem(401, "Invalid URL, hash does not match")
