@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -15,6 +15,8 @@ from outlast.model.journal import Entry, entry_id
 from outlast.model.refusal import Refusal
 from outlast.model.requests import CreateBatch, FailBatchItem, Forsake, GoCold, Record, Suspend, Trigger, Triggered, WaitOver
 from outlast.model.run import Execution, Run, Status
+from outlast.store import journal
+from outlast.store.database import Connection
 
 WAIT_TIMER = "wait"
 
@@ -38,7 +40,23 @@ def _lanes(view: View, r: Record) -> Iterable[Lane]:
     return {key: env_id for child in _children(r) for key, env_id in triggers.lane(view, child)}.items()
 
 
-@operation(needs=_needs_entry, lanes=_lanes)
+def _append(tx: Connection, records: Sequence[Record]) -> list[Entry | None]:
+    """Steps and their like change nothing but the journal and its counter."""
+    if not all(_is_plain(r) for r in records):
+        return [None] * len(records)
+    first: dict[str, Record] = {}
+    for r in records:
+        first.setdefault(entry_id(r.run_id, r.journal, r.entry.key), r)
+    seqs = journal.append(tx, [(r.run_id, r.journal, r.epoch, r.entry) for r in first.values()])
+    written = {id(r): replace(r.entry, seq=seqs[key]) for key, r in first.items() if key in seqs}
+    return [written.get(id(r)) for r in records]
+
+
+def _is_plain(r: Record) -> bool:
+    return r.entry.status != "pending" and r.child is None and not r.items and r.until is None and r.token_id is None
+
+
+@operation(needs=_needs_entry, lanes=_lanes, alone=_append)
 def record(view: View, r: Record) -> Entry | Refusal:
     """Once, however often it is sent: the entry that is there already is the answer."""
     run = view.run(r.run_id)

@@ -59,7 +59,13 @@ class Flusher:
 
         Each call gets its outcome or its error; an error of one never reaches another.
         """
-        wants = Rows()
+        try:
+            left = self._alone(calls)
+        except DatabaseError:
+            left = calls  # a whole flush finds out what it was
+        if calls and not left and not look:
+            return Outcome()
+        calls, wants = left, Rows()
         for rerun in range(RERUNS + 1):
             try:
                 return self._once(calls, demands(), wants, look)
@@ -80,6 +86,16 @@ class Flusher:
         if len(calls) == 1:
             return self._refuse(calls, DatabaseError("the rows of this operation kept moving", retryable=True))
         return self._halves(calls, demands)
+
+    def _alone(self, calls: Sequence[Call]) -> Sequence[Call]:
+        """Calls that one statement can do; the others are left for a whole flush."""
+        alone = calls[0].operation.alone if calls and self.database.is_postgres else None
+        if alone is None or any(call.operation.alone is not alone for call in calls):
+            return calls
+        with self.database.single() as tx:
+            for call, outcome in zip(calls, alone(tx, [call.item for call in calls]), strict=True):
+                call.outcome = outcome
+        return [call for call in calls if call.outcome is None]
 
     def _once(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows, look: bool) -> Outcome:
         self.catalog.begin()

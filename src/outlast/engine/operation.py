@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
+from outlast.store.database import Connection
 from outlast.store.lanes import LaneKey
 
 I = TypeVar("I")  # noqa: E741 - the item an operation takes
@@ -23,6 +24,8 @@ class Operation(Generic[I, R]):
     needs: Callable[[Any, Rows], None]
     decide: Callable[[View, I], R]
     lanes: Callable[[View, Any], Iterable[Lane]] | None = None  # where new entries go
+    alone: Callable[[Connection, Sequence[Any]], Sequence[Any]] | None = None
+    """A flush of nothing but such items is one statement. Gives their outcomes in order, None for each that must be decided."""
 
 
 @dataclass(slots=True)
@@ -36,9 +39,12 @@ class Call:
 
 
 def operation(
-    *, needs: Callable[[Any, Rows], None], lanes: Callable[[View, Any], Iterable[Lane]] | None = None
+    *,
+    needs: Callable[[Any, Rows], None],
+    lanes: Callable[[View, Any], Iterable[Lane]] | None = None,
+    alone: Callable[[Connection, Sequence[Any]], Sequence[Any]] | None = None,
 ) -> Callable[[Callable[[View, I], R]], Operation[I, R]]:
     def wrap(decide: Callable[[View, I], R]) -> Operation[I, R]:
-        return Operation(decide.__name__, needs, decide, lanes)
+        return Operation(decide.__name__, needs, decide, lanes, alone)
 
     return wrap

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from outlast.model.journal import Entry, entry_id
+from outlast.store import recordset
 from outlast.store.database import Connection, Later
 
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(Entry))
@@ -23,6 +24,39 @@ def insert(tx: Connection, rows: Sequence[Written]) -> None:
             for run_id, journal, epoch, entry in rows
         ],
     )
+
+
+_ROW = (
+    "n BIGINT, id TEXT, run_id TEXT, journal BIGINT, epoch BIGINT, key TEXT, kind TEXT, label TEXT, fingerprint TEXT,"
+    " status TEXT, value TEXT, value_type TEXT, ref TEXT, location TEXT"
+)
+_ROW_NAMES = [part.split()[0] for part in _ROW.split(", ")]
+# runs are held in the order of their ids, as everywhere. What is known already, or fenced, is left out: its row does not come back
+_APPEND = (
+    f"WITH x AS MATERIALIZED (SELECT x.* FROM json_to_recordset(CAST(:rows AS json)) AS x({_ROW})"
+    " WHERE NOT EXISTS (SELECT 1 FROM journal j WHERE j.id = x.id)),"
+    " held AS MATERIALIZED (SELECT r.id FROM runs r WHERE r.id IN (SELECT x.run_id FROM x) ORDER BY r.id FOR NO KEY UPDATE),"
+    " fenced AS (UPDATE runs r SET next_seq = r.next_seq + g.n FROM"
+    " (SELECT x.run_id, x.journal, x.epoch, count(*) AS n FROM held JOIN x ON x.run_id = held.id GROUP BY 1, 2, 3) g"
+    " WHERE r.id = g.run_id AND r.epoch = g.epoch AND r.journal = g.journal AND r.execution IN ('EXECUTING', 'SUSPENDED')"
+    " RETURNING r.id, r.journal, r.epoch, r.next_seq - g.n AS first)"
+    " INSERT INTO journal (id, run_id, journal, epoch, key, kind, label, fingerprint, status, seq, value, value_type, ref, location)"
+    " SELECT x.id, x.run_id, x.journal, x.epoch, x.key, x.kind, x.label, x.fingerprint, x.status,"
+    " f.first + row_number() OVER (PARTITION BY x.run_id ORDER BY x.n) - 1, x.value, x.value_type, x.ref, x.location"
+    " FROM x JOIN fenced f ON f.id = x.run_id AND f.journal = x.journal AND f.epoch = x.epoch RETURNING id, seq"
+)
+
+
+def append(tx: Connection, rows: Sequence[Written]) -> dict[str, int]:
+    """Fence and insert finished entries in one statement, on PostgreSQL only: the seq of each that was written, by id."""
+    listed = [
+        (
+            n, entry_id(run_id, journal, e.key), run_id, journal, epoch, e.key, e.kind, e.label, e.fingerprint, e.status,
+            e.value, e.value_type, e.ref, e.location,
+        )
+        for n, (run_id, journal, epoch, e) in enumerate(rows)
+    ]  # fmt: skip
+    return dict(tx.all(_APPEND, rows=recordset.encode(_ROW_NAMES, listed)))
 
 
 def save(tx: Connection, entries: Mapping[str, Entry]) -> None:

@@ -88,11 +88,22 @@ class Postgres:
     @contextmanager
     def transaction(self) -> Generator[PostgresConnection]:
         """Always in pipeline mode: statements leave together with the next one whose rows are needed, the last with COMMIT."""
+        with self._writing() as connection:
+            connection.send("BEGIN")
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def single(self) -> Generator[PostgresConnection]:
+        with self._writing() as connection:
+            yield connection
+            connection.sync()
+
+    @contextmanager
+    def _writing(self) -> Generator[PostgresConnection]:
         with self._lock:
             try:
-                connection = self._begin()
-                yield connection
-                connection.commit()
+                yield self._connected()
             except self._psycopg.Error as error:
                 self._drop_writer()  # in which state it is, only a new connection knows
                 raise self._translated(error) from error
@@ -100,15 +111,13 @@ class Postgres:
                 self._roll_back()
                 raise
 
-    def _begin(self) -> PostgresConnection:
+    def _connected(self) -> PostgresConnection:
         if self._writer is None or self._writer.closed:
             self._writer = self.connect(_BY_KEY)
             # a committer that dies half-way is noticed by the pipeline's end; until then it stays in this mode
             self._pipeline = self._pipelines.enter_context(self._writer.pipeline())
         assert self._pipeline is not None
-        connection = PostgresConnection(self._writer, self._pipeline, self._bulk)
-        connection.send("BEGIN")
-        return connection
+        return PostgresConnection(self._writer, self._pipeline, self._bulk)
 
     def _roll_back(self) -> None:
         try:
@@ -249,6 +258,11 @@ class PostgresConnection:
                 raise otherwise(f"{cursor.rowcount} rows touched instead of {expect}: {sql}")
         self._expected.clear()
         self.send("COMMIT")
+        self.sync()
+
+    def sync(self) -> None:
+        """All that was sent has been done; an error of any of it is raised."""
+        assert self._pipeline is not None
         self._pipeline.sync()
 
 

@@ -74,6 +74,8 @@ class Sqlite:
                     raise _translated(error) from error
                 raise
 
+    single = transaction
+
     @contextmanager
     def reading(self) -> Generator[SqliteConnection]:
         if self.path == ":memory:":
