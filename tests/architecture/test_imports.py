@@ -44,6 +44,15 @@ def test_the_lock_has_hashes_and_names_no_host() -> None:
     assert not re.search(r"https?://|--(extra-)?index-url|--find-links", lock)
 
 
+def test_npm_locks_pin_everything_and_name_no_host() -> None:
+    locks = [p for p in committed() if p.name == "package-lock.json"]
+    assert locks
+    for lock in locks:
+        text = lock.read_text()
+        assert '"integrity": "sha512-' in text
+        assert '"resolved"' not in text
+
+
 def test_no_committed_file_holds_a_path_of_a_machine() -> None:
     pattern = re.compile("/" + r"(work|root|home/\w+)/\w+")
     texts = [p for p in committed() if p.suffix in (".py", ".md", ".toml", ".sql", ".lock", "") and p.name != "LICENSE"]

@@ -23,8 +23,9 @@ OUTLAST = str(Path(sys.executable).parent / "outlast")
 class Cluster:
     """Servers and workers on one database."""
 
-    def __init__(self, folder: Path, database: DatabaseAddress) -> None:
+    def __init__(self, folder: Path, database: DatabaseAddress, *, project: Path = PROJECT) -> None:
         self.folder = folder
+        self.project = project
         self.database = database
         self.ledger = folder / "ledger"
         self.ledger.touch()
@@ -50,7 +51,7 @@ class Cluster:
         return process, int(found.group(1))
 
     def worker(self, port: int, *arguments: str) -> subprocess.Popen[str]:
-        command = [OUTLAST, "worker", str(PROJECT), "--api-url", f"http://127.0.0.1:{port}", "--log-format", "json", *arguments]
+        command = [OUTLAST, "worker", str(self.project), "--api-url", f"http://127.0.0.1:{port}", "--log-format", "json", *arguments]
         return self._start(command, "worker.log", stdout=subprocess.DEVNULL)
 
     def client(self, port: int) -> Connection:
