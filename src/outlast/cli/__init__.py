@@ -370,6 +370,32 @@ def db_migrate(data: Data = None, database: Database = None) -> None:
     print("\n".join(f"applied {name}" for name in applied) or "the database is up to date")
 
 
+@db_app.command("backup")
+@plainly
+def db_backup(file: Path, data: Data = None, database: Database = None) -> None:
+    """Copy a SQLite database that is in use to FILE, and check the copy."""
+    from outlast.cli.administration import backup_database
+
+    source, size = backup_database(settings_of(data=data, database=database), file)
+    print(f"copied {source} to {file} ({size} bytes)")
+
+
+@db_app.command("check")
+@plainly
+def db_check(
+    data: Data = None, database: Database = None, schema: Annotated[str | None, typer.Option(help="Schema on PostgreSQL.")] = None
+) -> None:
+    """Look for rows that may not exist; exit status 1 if there are any."""
+    from outlast.cli.administration import check_database
+
+    found = check_database(settings_of(data=data, database=database, schema=schema))
+    for line in found:
+        print(shown(line))
+    if found:
+        fail(f"{len(found)} rows break a rule: please report them")
+    print("every rule holds")
+
+
 @app.command("settings")
 @plainly
 def show_settings(as_json: Json = False) -> None:

@@ -1,4 +1,4 @@
-"""What works on a database directly: keys and migrations. It may be in use by a server meanwhile."""
+"""What works on a database directly: keys, migrations, backups and checks. It may be in use by a server meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from outlast.server.runtime import ENVIRONMENTS, add_key, seed
 from outlast.settings import Settings
-from outlast.store import keys
+from outlast.store import check, keys
+from outlast.store.backup import backup
 from outlast.store.database import Database, DatabaseUnusable
 from outlast.store.migrate import migrate
 from outlast.store.postgres import Postgres
@@ -21,7 +22,7 @@ def _open(settings: Settings) -> Database:
     url: str | None = settings.database
     if url is not None and url.startswith(("postgresql://", "postgres://")):
         return Postgres(url, schema=settings.schema)
-    path = Path(url.removeprefix("sqlite:///")) if url else Path(settings.data) / "outlast.db"
+    path = _sqlite_path(settings)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -29,10 +30,40 @@ def _open(settings: Settings) -> Database:
     return Sqlite(path)  # SQLite lets a second process write between the server's transactions
 
 
+def _sqlite_path(settings: Settings) -> Path:
+    url: str | None = settings.database
+    return Path(url.removeprefix("sqlite:///")) if url else Path(settings.data) / "outlast.db"
+
+
 def migrate_database(settings: Settings) -> list[str]:
     database = _open(settings)
     try:
         return migrate(database)
+    finally:
+        database.close()
+
+
+def backup_database(settings: Settings, target: Path) -> tuple[Path, int]:
+    """Copy the SQLite file while it is in use; where it was, and the size of the copy.
+
+    Raises:
+        DatabaseUnusable: it cannot be copied, or lies in PostgreSQL.
+    """
+    url: str | None = settings.database
+    if url is not None and not url.startswith("sqlite:///"):
+        raise DatabaseUnusable("PostgreSQL has tools of its own for backups: pg_dump, or a base backup with WAL archiving")
+    source = _sqlite_path(settings)
+    return source, backup(source, target)
+
+
+def check_database(settings: Settings) -> list[str]:
+    """What is wrong in a database; nothing, if all is well. It may be in use: one snapshot is looked at."""
+    if not (settings.database or "").startswith("postgres") and not _sqlite_path(settings).is_file():
+        raise DatabaseUnusable(f"there is no SQLite file {_sqlite_path(settings)}")
+    database = _open(settings)
+    try:
+        with database.snapshot() as tx:
+            return [str(violation) for violation in check.whole(tx)]
     finally:
         database.close()
 

@@ -19,6 +19,7 @@ log = logging.getLogger("outlast.upkeep")
 
 STEP = 200  # rows a step looks at
 IDLE_LANE_MS = 3_600_000  # a concurrency key that nobody used for an hour leaves nothing behind
+CHECK_MS = 60_000  # the counters are compared with what they count this often: it reads all entries and slots
 TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
 
 
@@ -32,7 +33,7 @@ class Upkeep:
         self._last = 0
 
     async def run(self) -> None:
-        next_slow = 0.0
+        next_slow = next_check = 0.0
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -42,7 +43,9 @@ class Upkeep:
                     await self.sessions()
                     await self.parked()
                     await self.retention()
-                    await self.check()
+                    if loop.time() >= next_check:
+                        await self.check()
+                        next_check = loop.time() + CHECK_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
                     next_slow = loop.time() + UPKEEP_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
             except DatabaseError as error:
                 log.warning("upkeep waits for the database", extra={"error": str(error)})

@@ -79,6 +79,10 @@ class Database(Protocol):
         """A consistent view for lists; never used for a decision."""
         ...
 
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """Like `reading`, but all statements see one moment; for checks, which compare what several statements find."""
+        ...
+
     def close(self) -> None: ...
 
 

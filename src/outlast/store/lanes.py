@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from outlast.model.lane import Candidate, Lane
 from outlast.model.run import Run
 from outlast.store import runs
+from outlast.store.check import RULES
 from outlast.store.database import Connection, Later, Row
 
 LaneKey = tuple[int, str, str]  # queue id, concurrency key, route
@@ -199,13 +200,7 @@ def delete_idle(tx: Connection, bases: Collection[int]) -> None:
 
 def wrong_counters(tx: Connection) -> list[tuple[int, int, int, int, int]]:
     """(lane id, used, slots, queued, entries) where a counter differs from what it counts. The rows are the truth."""
-    rows = tx.all(
-        "SELECT l.id, l.used, COALESCE(s.n, 0), l.queued, COALESCE(e.n, 0) FROM lanes l"
-        " LEFT JOIN (SELECT b.base_id AS id, count(*) AS n FROM slots JOIN lanes b ON b.id = slots.lane_id"
-        " GROUP BY b.base_id) s ON s.id = l.id"
-        " LEFT JOIN (SELECT lane_id AS id, count(*) AS n FROM entries GROUP BY lane_id) e ON e.id = l.id"
-        " WHERE l.used <> COALESCE(s.n, 0) OR l.queued <> COALESCE(e.n, 0)"
-    )
+    rows = tx.all(RULES["a lane's counters are its rows"])
     return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
 
 

@@ -25,6 +25,7 @@ FRAGMENTS = {
     "for_update": "FOR NO KEY UPDATE",
     "skip_locked": "FOR NO KEY UPDATE SKIP LOCKED",
     "least": "least",
+    "greatest": "greatest",
 }
 _PARAM = re.compile(r"(?<!:):(\w+)")
 _LIST = re.compile(r"\{in:(\w+)\}")
@@ -152,6 +153,16 @@ class Postgres:
                     self._idle.append(connection)
         except self._psycopg.Error as error:
             raise self._translated(error) from error
+
+    @contextmanager
+    def snapshot(self) -> Generator[PostgresConnection]:
+        with self.reading() as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield connection
+            finally:
+                with suppress(self._psycopg.Error):
+                    connection.execute("ROLLBACK")
 
     def listen(self, heard: Listener, stopped: threading.Event) -> None:
         """Pass on other servers' wakes until told to stop. A hint only: whoever listens also polls."""

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ FRAGMENTS = {
     "for_update": "",
     "skip_locked": "",
     "least": "min",
+    "greatest": "max",
 }
 _LIST = re.compile(r"\{in:(\w+)\}")
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # few shapes of a list statement, so that each stays prepared
@@ -94,6 +95,9 @@ class Sqlite:
             raise _translated(error) from error
         finally:
             reader.end()
+
+    def snapshot(self) -> AbstractContextManager[SqliteConnection]:
+        return self.reading()  # a reading is a transaction here
 
     def close(self) -> None:
         for connection in (*self._readers, self._writer):
