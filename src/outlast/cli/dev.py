@@ -60,7 +60,7 @@ async def running(
     """Server and worker of a project, until the block is left."""
     listening = serving.bind(settings.host, settings.port)
     try:
-        runtime = Runtime(serving.options(settings))
+        runtime = Runtime(serving.options(settings, open_dashboard=True))
     except BaseException:
         listening.close()
         raise
@@ -115,7 +115,7 @@ async def run_dev(settings: Settings, project: Path, *, replay_every_wait: bool 
     stopped = asyncio.Event()
     serving.on_signals(lambda _: stopped.set())
     async with running(settings, project, replay_every_wait=replay_every_wait) as dev:
-        print(f"Outlast  {dev.url}\nKey      {dev.key}", flush=True)
+        print(f"Dashboard  {dev.url}\nKey        {dev.key}", flush=True)
         stop = asyncio.create_task(stopped.wait())
         watching = asyncio.create_task(_watch(project, Path(settings.data), dev.supervisor))
         await asyncio.wait([stop, dev.working], return_when=asyncio.FIRST_COMPLETED)

@@ -22,15 +22,22 @@ SHUTDOWN_SECONDS = 15
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but signals are ours."""
+    """uvicorn, but signals are ours, and who only listens is let go before it waits for the rest."""
+
+    before_shutdown: Callable[[], None]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.before_shutdown()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
 
 
-def options(settings: Settings) -> Options:
+def options(settings: Settings, *, open_dashboard: bool = False) -> Options:
     return Options(
+        open_dashboard=open_dashboard,
         database=settings.database,
         data=Path(settings.data),
         schema=settings.schema,
@@ -77,7 +84,9 @@ def make(runtime: Runtime) -> Server:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    return Server(config)
+    server = Server(config)
+    server.before_shutdown = runtime.end_streams
+    return server
 
 
 @contextlib.asynccontextmanager
@@ -124,6 +133,8 @@ async def run_server(settings: Settings) -> None:
     try:
         async with serving(make(runtime), listening):
             print(f"Outlast server on http://{host}:{port}", flush=True)
+            if link := await runtime.first_link(f"http://{host}:{port}"):
+                print(f"Sign in (once, within 15 minutes): {link}", flush=True)
             log.info("server started", extra={"address": f"http://{host}:{port}"})
             await stopped.wait()
             log.info("server stops")

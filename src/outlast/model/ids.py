@@ -45,6 +45,11 @@ class IdFactory:
         return f"{prefix}_{self._time}{_encode(self._count, RANDOM_CHARS)}"
 
 
+def first_id(prefix: str, ms: int) -> str:
+    """What no id made at or after that time sorts before."""
+    return f"{prefix}_{_encode(max(0, ms), TIME_CHARS)}"
+
+
 def made_at(id_: str) -> int:
     """The time, in ms, at which an id was made.
 

@@ -21,6 +21,7 @@ from outlast.store.database import DatabaseError
 
 log = logging.getLogger("outlast.server")
 Handler = Callable[[Request], Awaitable[Response]]
+MACHINES = ("/api", "/realtime", "/healthz", "/readyz", "/metrics")  # addresses no person opens
 Table = list[tuple[str, str, Handler]]  # method, path, handler
 
 
@@ -32,9 +33,14 @@ class App(Starlette):
             try:
                 await self.router(scope, receive, send)
             except HTTPException as error:  # no such route, or not this method
-                await _explain(scope["path"], error)(scope, receive, send)
+                await self._lost(scope, error)(scope, receive, send)
 
         return stack
+
+    def _lost(self, scope: Scope, error: HTTPException) -> ASGIApp:
+        page: ASGIApp | None = self.state.lost
+        is_page = scope["type"] == "http" and error.status_code == 404 and not scope["path"].startswith(MACHINES)
+        return page if page is not None and is_page else _explain(scope["path"], error)
 
 
 class Endpoint:
@@ -52,10 +58,18 @@ class Endpoint:
         await response(scope, receive, send)
 
 
-def create_app(engine: Engine, *, unknown_tasks: str = "park", routes: Sequence[BaseRoute] = ()) -> App:
-    """The app over an engine. `unknown_tasks` is park (wait for a version) or refuse (404)."""
+def create_app(
+    engine: Engine,
+    *,
+    unknown_tasks: str = "park",
+    routes: Sequence[BaseRoute] = (),
+    pages: Sequence[BaseRoute] = (),
+    lost: ASGIApp | None = None,
+) -> App:
+    """The app over an engine. `unknown_tasks` is park (wait for a version) or refuse (404); `lost` answers for pages there are none of."""
     # the busiest first: routes are tried in order
-    app = App(routes=[*_routes(_TRIGGER), *routes, *_routes(_API)])
+    app = App(routes=[*_routes(_TRIGGER), *routes, *_routes(_API), *pages])
+    app.state.lost = lost
     app.state.context = Context(engine, unknown_tasks=unknown_tasks)
     return app
 

@@ -17,6 +17,7 @@ from outlast.engine.upkeep import Upkeep
 from outlast.model.limits import LEASE_MS
 from outlast.server.app import create_app
 from outlast.server.channel import Channel
+from outlast.server.dashboard.site import Site
 from outlast.server.websocket import PATH, endpoint
 from outlast.store import catalog, keys
 from outlast.store.database import Connection, Database, DatabaseUnusable
@@ -41,6 +42,7 @@ class Options:
     retention_days: float | None = None
     unknown_tasks: str = "park"
     grace_ms: int = LEASE_MS
+    open_dashboard: bool = False  # nobody on this machine signs in
 
 
 class Runtime:
@@ -64,9 +66,12 @@ class Runtime:
         self.engine = Engine(self.database, clock=clock)
         secret = self._channel_secret()
         self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret)
+        self.site = Site(self.engine, is_open=options.open_dashboard)
         self.app: Starlette = create_app(
             self.engine,
             unknown_tasks=options.unknown_tasks,
+            pages=self.site.routes(),
+            lost=self.site.lost_app,
             routes=[WebSocketRoute(PATH, endpoint(self.engine, self.channel))],
         )
         self.upkeep: Upkeep | None = None
@@ -80,7 +85,18 @@ class Runtime:
         )
         self._upkeep = asyncio.get_running_loop().create_task(upkeep.run())
 
+    def end_streams(self) -> None:
+        """Let go of everybody who only listens: a stop does not wait for them."""
+        self.site.changes.close()
+
+    async def first_link(self, url: str) -> str | None:
+        """A link that signs in to the dashboard once, as long as there is no key to do it with."""
+        if await self.engine.read(keys.is_any):
+            return None
+        return f"{url}/login/{await self.site.gate.new_link()}"
+
     async def close(self) -> None:
+        self.end_streams()
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)

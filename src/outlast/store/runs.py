@@ -127,6 +127,12 @@ def ask_data(tx: Connection, ids: Collection[str]) -> Later[dict[str, RunData]]:
     return lambda: {row[0]: data_from_row(row) for row in rows()}
 
 
+def options(tx: Connection, ids: Collection[str]) -> dict[str, RunOptions]:
+    if not ids:
+        return {}
+    return {row[0]: _options(row[1]) for row in tx.all("SELECT run_id, options FROM run_data WHERE run_id {in:ids}", ids=sorted(ids))}
+
+
 def data_from_row(row: Row) -> RunData:
     run_id, payload, payload_type, options, metadata, output, output_type, error, result_hash = row
     return RunData(

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from outlast.model.run import FAILED, Run, RunData, Status
+from outlast.model.ids import first_id
+from outlast.model.run import FAILED, Run, RunData, RunOptions, Status
 from outlast.store import runs
 from outlast.store.database import Connection
 
@@ -18,12 +19,17 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     env_id: int
     after: str | None = None  # older than this run
     before: str | None = None  # newer than this run
+    upto: str | None = None  # this run or older
     statuses: Sequence[str] = ()
     tasks: Sequence[str] = ()
     versions: Sequence[str] = ()
     tags: Sequence[str] = ()
     queues: Sequence[str] = ()
     batch: str | None = None
+    parent: str | None = None
+    roots_only: bool = False
+    like_id: str | None = None  # a part of the id
+    like_tag: str | None = None  # how a tag begins
     is_test: bool | None = None
     created_from: int | None = None
     created_to: int | None = None
@@ -40,6 +46,34 @@ def page(tx: Connection, f: Filter, limit: int) -> list[tuple[Run, RunData]]:
     return pairs if f.before is None else pairs[::-1]
 
 
+def rows(tx: Connection, f: Filter, limit: int) -> list[tuple[Run, RunOptions]]:
+    """The same without payloads and outputs: what a list shows."""
+    sql, params = _where(f)
+    order = "ASC" if f.before is not None else "DESC"
+    found = tx.all(f"SELECT {runs.SELECT} FROM runs r {sql} ORDER BY r.id {order} LIMIT :limit", **params, limit=limit)
+    hot = [runs.from_row(row) for row in found]
+    options = runs.options(tx, [run.id for run in hot])
+    pairs = [(run, options.get(run.id, RunOptions())) for run in hot]
+    return pairs if f.before is None else pairs[::-1]
+
+
+def count(tx: Connection, f: Filter, limit: int) -> int:
+    """How many match, counted up to `limit`."""
+    sql, params = _where(f)
+    return tx.all(f"SELECT count(*) FROM (SELECT 1 FROM runs r {sql} LIMIT :limit) x", **params, limit=limit)[0][0]
+
+
+def is_tag(tx: Connection, env_id: int, text: str) -> bool:
+    """Whether a tag begins like this."""
+    sql = "SELECT 1 FROM run_tags WHERE env_id = :env AND tag LIKE :like ESCAPE '!' LIMIT 1"
+    return bool(tx.all(sql, env=env_id, like=literal(text) + "%"))
+
+
+def literal(text: str) -> str:
+    """For LIKE … ESCAPE '!': every character stands for itself."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
+
 def _where(f: Filter) -> tuple[str, dict[str, Any]]:
     """The FROM's joins and the conditions, every value a parameter."""
     joins, conditions = "", ["r.env_id = :env"]
@@ -47,10 +81,15 @@ def _where(f: Filter) -> tuple[str, dict[str, Any]]:
     if f.tags:
         joins = "JOIN (SELECT DISTINCT run_id FROM run_tags WHERE env_id = :env AND tag {in:tags}) t ON t.run_id = r.id "
         params["tags"] = list(f.tags)
+    if f.like_tag is not None:
+        joins += "JOIN (SELECT DISTINCT run_id FROM run_tags WHERE env_id = :env AND tag LIKE :like_tag ESCAPE '!') u ON u.run_id = r.id "
+        params["like_tag"] = literal(f.like_tag) + "%"
     if f.statuses and set(f.statuses) <= {status.value for status in FAILED}:
         joins += "JOIN failures x ON x.env_id = r.env_id AND x.run_id = r.id "  # rare: their own small table finds them
     elif set(f.statuses) == {Status.PENDING_VERSION.value}:
         joins += "JOIN parked p ON p.env_id = r.env_id AND p.task = r.task AND p.run_id = r.id "
+    if f.roots_only:
+        conditions.append("r.parent_id IS NULL")
     lists = {"status": f.statuses, "task": f.tasks, "version": f.versions, "queue": f.queues}
     for name, values in lists.items():
         if values:
@@ -59,9 +98,14 @@ def _where(f: Filter) -> tuple[str, dict[str, Any]]:
     singles = {
         "r.id < :after": ("after", f.after),
         "r.id > :before": ("before", f.before),
+        "r.id <= :upto": ("upto", f.upto),
         "r.batch_id = :batch": ("batch", f.batch),
+        "r.parent_id = :parent": ("parent", f.parent),
+        "r.id LIKE :like_id ESCAPE '!'": ("like_id", None if f.like_id is None else f"%{literal(f.like_id)}%"),
         "r.is_test = :is_test": ("is_test", None if f.is_test is None else int(f.is_test)),
         "r.created_at >= :created_from": ("created_from", f.created_from),
+        # an id is as old as its run, or newer when the clock went back: the index of ids ends the search
+        "r.id >= :from_id": ("from_id", None if f.created_from is None else first_id("run", f.created_from)),
         "r.created_at <= :created_to": ("created_to", f.created_to),
     }
     for condition, (name, value) in singles.items():

@@ -1,0 +1,67 @@
+"""Pages from templates: whole, or only the live block; compressed, and nothing in them a script could run."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from typing import Any, cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import Response
+
+from outlast.server.dashboard import assets, look
+from outlast.version import __version__
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types ui-fragment"
+)
+HEADERS = {
+    "content-security-policy": CSP,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "private, no-store",
+    "vary": "x-fragment, accept-encoding",
+}
+MIN_COMPRESSED = 1_000
+
+NAV = (("Observe", (("Runs", "/runs", "list", "r"),)),)  # group, then label, address, icon, letter after g
+
+
+def _prepared() -> Environment:
+    found = Environment(
+        loader=PackageLoader("outlast.server.dashboard"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    names = cast("dict[str, Any]", found.globals)  # pyright: ignore[reportUnknownMemberType]
+    names.update(STATUSES=look.STATUSES, look=look.look, static=f"/static/{assets.version()}", version=__version__, nav=NAV)
+    filters = cast("dict[str, Any]", found.filters)  # pyright: ignore[reportUnknownMemberType]
+    filters.update(duration=look.duration, number=look.number, iso=look.iso, plain=look.plain, pretty=look.pretty)
+    names["ui"] = found.get_template("ui.html").module
+    return found
+
+
+templates = _prepared()
+
+
+def fragment(template: str, context: dict[str, Any]) -> str:
+    """The live block of a page."""
+    found = templates.get_template(template)
+    return "".join(found.blocks["live"](found.new_context(context)))
+
+
+def page(template: str, context: dict[str, Any]) -> str:
+    return templates.get_template(template).render(context)
+
+
+def send(text: str, *, status: int = 200, accepts: str = "", known: str | None = None, headers: dict[str, str] | None = None) -> Response:
+    """HTML, unless the browser has the same already."""
+    body = text.encode(errors="replace")
+    tag = f'"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
+    answer = {**HEADERS, **(headers or {}), "etag": tag}
+    if known == tag:
+        return Response(status_code=304, headers=answer)
+    if "gzip" in accepts and len(body) > MIN_COMPRESSED:
+        body, answer["content-encoding"] = gzip.compress(body, 4), "gzip"
+    return Response(body, status, answer, "text/html; charset=utf-8")

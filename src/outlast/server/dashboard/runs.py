@@ -1,0 +1,150 @@
+"""The list of runs: filtered by its address, a page at a time, live."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from msgspec.structs import replace
+from starlette.responses import Response
+
+from outlast.model.duration import parse_duration
+from outlast.model.run import Run, RunOptions
+from outlast.server.dashboard import charts
+from outlast.server.dashboard.look import STATUSES
+from outlast.server.dashboard.visit import Visit
+from outlast.store import catalog, search
+from outlast.store import charts as counting
+from outlast.store.database import Connection
+from outlast.store.search import Filter
+
+PAGE = 50
+COUNTED = 10_001  # "10,000+" is as good as the number
+MANY_NEW = 100
+PERIODS = (("1h", "Last hour"), ("6h", "Last 6 hours"), ("1d", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 30 days"))
+LISTS = ("status", "task", "version", "tag", "queue")  # may stand several times in the address
+SINGLES = ("q", "batch", "parent", "period", "from", "to", "roots", "test")
+BUCKETS = 60
+
+
+async def show(visit: Visit) -> Response:
+    """GET /runs"""
+    asked = asked_for(visit)
+    f = await visit.read(lambda tx: filter_of(tx, visit, asked))
+    found, extra = await visit.read(lambda tx: (_rows(tx, visit, f), _around(tx, visit, f)))
+    rows, older, newer, fresh = found
+    return visit.page(
+        "runs/list.html",
+        topics="runs",
+        rows=rows,
+        older=_address(asked, after=rows[-1][0].id) if older else None,
+        newer=_address(asked, before=rows[0][0].id) if newer and rows else None,
+        fresh=fresh,
+        chart=await activity(visit, asked),
+        asked=asked,
+        statuses=STATUSES,
+        periods=PERIODS,
+        filtered=any(asked[name] for name in (*LISTS, *SINGLES)),
+        **extra,
+    )
+
+
+def asked_for(visit: Visit) -> dict[str, Any]:
+    """The filters of the address, each as it was written. What no filter could mean is left out."""
+    query = visit.query
+    asked: dict[str, Any] = {name: [v[:200] for v in query.getlist(name) if v and "\x00" not in v][:50] for name in LISTS}
+    asked |= {name: "" if "\x00" in query.get(name, "") else query.get(name, "").strip()[:200] for name in SINGLES}
+    asked["status"] = [s for s in asked["status"] if s in STATUSES]
+    asked["period"] = asked["period"] if asked["period"] in dict(PERIODS) else ""
+    for name in ("from", "to"):
+        asked[name] = asked[name] if asked[name].isdecimal() and len(asked[name]) <= 15 else ""
+    return asked
+
+
+def filter_of(tx: Connection, visit: Visit, asked: dict[str, Any]) -> Filter:
+    start = int(asked["from"]) if asked["from"] else None
+    if asked["period"]:
+        start = visit.now - parse_duration(asked["period"])
+    f = Filter(
+        env_id=visit.env.id,
+        statuses=asked["status"],
+        tasks=asked["task"],
+        versions=asked["version"],
+        tags=asked["tag"],
+        queues=asked["queue"],
+        batch=asked["batch"] or None,
+        parent=asked["parent"] or None,
+        roots_only=bool(asked["roots"]),
+        is_test=True if asked["test"] else None,
+        created_from=start,
+        created_to=int(asked["to"]) if asked["to"] else None,
+    )
+    return _searched(tx, f, asked["q"], visit) if asked["q"] else f
+
+
+def _searched(tx: Connection, f: Filter, text: str, visit: Visit) -> Filter:
+    """One box for everything: a run's id or part of it, the begin of a tag, a part of a task's name."""
+    if text.startswith("run_"):
+        return replace(f, like_id=text)
+    if search.is_tag(tx, f.env_id, text):
+        return replace(f, like_tag=text)
+    tasks = [task for task in _tasks(tx, visit) if text.lower() in task.lower()]
+    if tasks and not f.tasks:
+        return replace(f, tasks=tasks)
+    return replace(f, like_id=text)
+
+
+def _tasks(tx: Connection, visit: Visit) -> list[str]:
+    version = visit.env.current_version
+    return sorted(catalog.task_definitions(tx, visit.env.id, version)) if version else []
+
+
+def _rows(tx: Connection, visit: Visit, f: Filter) -> tuple[list[tuple[Run, RunOptions]], bool, bool, int]:
+    """The page, whether there are older and newer ones, and how many came since the page was frozen."""
+    after, before, upto = (_cursor(visit.query.get(name)) for name in ("after", "before", "upto"))
+    if before:
+        found = search.rows(tx, replace(f, before=before), PAGE + 1)
+        newer = len(found) > PAGE
+        return (found[1:] if newer else found), True, newer, 0
+    found = search.rows(tx, replace(f, after=after, upto=None if after else upto), PAGE + 1)
+    fresh = search.count(tx, replace(f, before=upto), MANY_NEW) if upto and not after else 0
+    return found[:PAGE], len(found) > PAGE, after is not None, fresh
+
+
+def _cursor(text: str | None) -> str | None:
+    return text if text and text.startswith("run_") and text[4:].isalnum() and len(text) < 65 else None
+
+
+def _around(tx: Connection, visit: Visit, f: Filter) -> dict[str, Any]:
+    running, queued = counting.at_work(tx, visit.env.id)
+    return {
+        "total": search.count(tx, f, COUNTED),
+        "counted": COUNTED,
+        "running": running,
+        "queued": queued,
+        "tasks": _tasks(tx, visit),
+        "queues": [q.name for q in catalog.queue_page(tx, visit.env.id, offset=0, limit=100)[1]],
+        "is_new": counting.oldest_run(tx, visit.env.id) is None,
+    }
+
+
+def _address(asked: dict[str, Any], **more: str) -> str:
+    pairs = [(name, value) for name in LISTS for value in asked[name]]
+    pairs += [(name, asked[name]) for name in SINGLES if asked[name]]
+    return "?" + urlencode([*pairs, *more.items()])
+
+
+async def activity(visit: Visit, asked: dict[str, Any]) -> charts.Chart:
+    """Runs over time, by outcome, over the period asked for or all there is within a week."""
+    task = asked["task"][0] if len(asked["task"]) == 1 else None
+
+    async def draw() -> charts.Chart:
+        oldest = await visit.read(lambda tx: counting.oldest_run(tx, visit.env.id))
+        now = visit.now
+        span = parse_duration(asked["period"]) if asked["period"] else charts.span_of(oldest, now)
+        width = span // BUCKETS
+        start = now // width * width - (BUCKETS - 1) * width
+        counts = await visit.read(lambda tx: counting.runs_over_time(tx, visit.env.id, start=start, width=width, task=task))
+        return charts.stacked(counts, start=start, width=width, buckets=BUCKETS)
+
+    return await visit.site.shelf.get(("runs", visit.env.id, asked["period"], task), draw)

@@ -1,0 +1,124 @@
+// Acting: buttons and forms that change something, dialogs, toasts, copying, following links without a reload.
+import { $, $$, go, make, meta, refresh, root } from "./kernel.js";
+
+export function toast(text, bad) {
+  const node = make("div", { class: bad ? "toast bad" : "toast" }, text);
+  $("#toasts").append(node);
+  setTimeout(() => node.remove(), bad ? 8000 : 4000);
+}
+document.addEventListener("ui:toast", (e) => toast(e.detail.text, e.detail.bad));
+
+// Returns what the server said, or null after telling the user why not.
+export async function post(path, body = {}) {
+  const headers = { "content-type": "application/json", "x-csrf": meta("csrf") };
+  const answer = await fetch(root + path, { method: "POST", headers, body: JSON.stringify(body) }).catch(() => null);
+  const said = (await answer?.json().catch(() => null)) ?? {};
+  if (answer?.ok) {
+    if (said.toast) toast(said.toast);
+    if (said.href) await go(said.href);
+    else if (!said.stay) await refresh();
+    return said;
+  }
+  const error = said.error ?? (answer ? `Error ${answer.status}` : "The server cannot be reached");
+  if (!said.param) toast(error, true);
+  return { failed: true, error, param: said.param, line: said.line };
+}
+
+// Asks, and gives true only if the user says so.
+export function ask(question, yes = "Confirm", no = "Keep") {
+  return new Promise((resolve) => {
+    const box = make("dialog", { "aria-label": question }), form = make("form", { method: "dialog" });
+    const danger = make("button", { class: "btn bad", value: "yes" }, yes);
+    form.append(make("h2", {}, question), make("div", { class: "ends" }, make("button", { class: "btn", value: "" }, no), danger));
+    box.append(form);
+    box.addEventListener("close", () => { resolve(box.returnValue === "yes"); box.remove(); });
+    document.body.append(box);
+    box.showModal();
+  });
+}
+
+const acts = {
+  help: () => document.dispatchEvent(new Event("ui:help")),
+  palette: () => document.dispatchEvent(new Event("ui:palette")),
+  menu: () => $("#side").classList.toggle("open"),
+  thaw: () => { $$("[name=pick]:checked").forEach((box) => (box.checked = false)); picked(); $("#scroll")?.scrollTo(0, 0); refresh(); },
+  dialog: (node) => $(`#${node.dataset.for}`)?.showModal(),
+  close: (node) => node.closest("dialog").close(),
+  "bulk-clear": () => { $$("[name=pick], [data-all]").forEach((box) => (box.checked = false)); picked(); },
+  "bulk-cancel": () => bulk("cancel"),
+  "bulk-replay": () => bulk("replay"),
+};
+
+const chosen = () => $$("[name=pick]:checked").map((box) => box.value);
+function picked() {
+  const bar = $("#bulk"), ids = chosen();
+  if (!bar) return;
+  bar.hidden = !ids.length;
+  $("#picked").textContent = `${ids.length} selected`;
+}
+async function bulk(action) {
+  const ids = chosen();
+  if (!ids.length) return;
+  const what = `${ids.length} run${ids.length === 1 ? "" : "s"}`;
+  if (action === "cancel" && !(await ask(`Cancel ${what}?`, "Cancel them", "Keep running"))) return;
+  acts["bulk-clear"]();
+  await post("/runs/bulk", { action, ids });
+}
+
+document.addEventListener("click", async (e) => {
+  const button = e.target.closest("[data-post], [data-copy], [data-act]");
+  if (button?.dataset.act) { e.preventDefault(); return acts[button.dataset.act]?.(button); }
+  if (button?.dataset.copy !== undefined) return navigator.clipboard.writeText(button.dataset.copy).then(() => toast("Copied"), () => toast("The browser does not let us copy", true));
+  if (button?.dataset.post) {
+    const { confirm, yes, no, body } = button.dataset;
+    if (confirm && !(await ask(confirm, yes, no))) return;
+    button.disabled = true;
+    await post(button.dataset.post, body ? JSON.parse(body) : {});
+    button.disabled = false;
+    return;
+  }
+  const link = e.target.closest("a[data-soft]");
+  if (link?.href && !e.metaKey && !e.ctrlKey && !e.shiftKey) { e.preventDefault(); return go(link.href); }
+  for (const menu of $$("details.dd[open]")) if (!menu.contains(e.target)) menu.open = false;
+  if (!e.target.closest("#side") && !e.target.closest("[data-act=menu]")) $("#side")?.classList.remove("open");
+  const row = e.target.closest(".list tbody tr[id]");
+  if (row && !e.target.closest("a, button, input, details") && getSelection().isCollapsed) $(".rowlink", row)?.click();
+});
+
+document.addEventListener("change", (e) => {
+  if (e.target.matches("[data-all]")) $$("[name=pick]").forEach((box) => (box.checked = e.target.checked));
+  if (e.target.matches("[data-all], [name=pick]")) picked();
+  if (e.target.matches("[data-prefer]")) post("/ui/preferences", Object.fromEntries($$("[data-prefer]").map((f) => [f.name, f.type === "checkbox" ? f.checked : f.value]))).then(() => location.reload());
+});
+document.addEventListener("ui:shown", picked);
+
+// A form of filters changes the address; every other form says what it does by data-send.
+const filter = (form) => {
+  const url = new URL(form.action);
+  for (const [name, value] of new FormData(form)) if (value && name !== "pick") url.searchParams.append(name, value);
+  refresh(url.href, { push: true, top: true });
+};
+let pause;
+document.addEventListener("input", (e) => {
+  const form = e.target.closest("form[data-auto]");
+  if (!form || e.target.name === "pick") return;
+  clearTimeout(pause);
+  pause = setTimeout(() => filter(form), 180);
+});
+document.addEventListener("submit", async (e) => {
+  const form = e.target;
+  if (form.matches("[data-auto]")) { e.preventDefault(); clearTimeout(pause); return filter(form); }
+  if (!form.dataset.send) return;
+  e.preventDefault();
+  $$(".wrong", form).forEach((node) => node.remove());
+  $$("[aria-invalid]", form).forEach((node) => node.removeAttribute("aria-invalid"));
+  const body = {};
+  for (const [name, value] of new FormData(form)) body[name] = name in body ? [].concat(body[name], value) : value;
+  const said = await post(form.dataset.send, body);
+  if (!said.failed) return form.closest("dialog")?.close();
+  const field = said.param && (form.elements[said.param] ?? $(`[data-param="${CSS.escape(said.param)}"]`, form));
+  const spot = field?.closest?.("label") ?? form;
+  spot.append(make("p", { class: "wrong", role: "alert" }, said.error));
+  field?.setAttribute?.("aria-invalid", "true");
+  field?.focus?.();
+});

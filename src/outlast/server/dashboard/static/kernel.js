@@ -1,0 +1,167 @@
+// The kernel: fetch the live block of this page again when the server says that it changed, and morph it in.
+const policy = globalThis.trustedTypes?.createPolicy("ui-fragment", { createHTML: (text) => text });
+export const $ = (selector, root = document) => root.querySelector(selector);
+export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+export const meta = (name) => $(`meta[name=${name}]`)?.content ?? "";
+export const root = $(".brand")?.getAttribute("href").replace(/\/$/, "") ?? "";
+
+// The only place where text becomes elements; it comes from our own server, which escaped it.
+export function parse(text) {
+  const template = document.createElement("template");
+  template.innerHTML = policy ? policy.createHTML(text) : text;
+  return template.content;
+}
+
+export function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) if (value != null) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+// Make a look like b: same nodes where they can stay, so that focus, open menus, ticks and half-written text stay too.
+export function morph(a, b) {
+  if (a.nodeType !== b.nodeType || a.nodeName !== b.nodeName) return void a.replaceWith(b);
+  if (a.nodeType === Node.TEXT_NODE) return void (a.data !== b.data && (a.data = b.data));
+  if (a.nodeType !== Node.ELEMENT_NODE || (a.hasAttribute("data-preserve") && a.getAttribute("data-preserve") === b.getAttribute("data-preserve"))) return;
+  attributes(a, b);
+  if (a.matches("input, textarea, select")) return void field(a, b);
+  if (a.tick) return a.tick();
+  children(a, b);
+}
+
+function attributes(a, b) {
+  for (const { name, value } of [...b.attributes]) if (a.getAttribute(name) !== value) a.setAttribute(name, value);
+  for (const { name } of [...a.attributes]) {
+    const ours = name === "open" || (name === "class" && a.localName === "tr") || (name === "hidden" && a.id === "bulk");
+    if (!b.hasAttribute(name) && !ours) a.removeAttribute(name);
+  }
+}
+
+function field(a, b) {
+  if (a === document.activeElement || a.name === "pick") return;
+  if (a.type === "checkbox" || a.type === "radio") a.checked = b.checked;
+  else if (a.localName === "select") children(a, b), (a.value = b.value);
+  else a.value = b.value;
+}
+
+function children(a, b) {
+  const keyed = new Map([...a.children].filter((c) => c.id).map((c) => [c.id, c]));
+  let at = a.firstChild;
+  for (const next of [...b.childNodes]) {
+    const known = next.id && keyed.get(next.id);
+    if (known) {
+      if (known === at) at = at.nextSibling;
+      else a.insertBefore(known, at);
+      morph(known, next);
+    } else if (at && !at.id && !next.id && at.nodeName === next.nodeName) {
+      const after = at.nextSibling;
+      morph(at, next);
+      at = after;
+    } else {
+      if (next.localName === "tr" && next.id) next.classList.add("flash");
+      a.insertBefore(next, at);
+    }
+  }
+  while (at) { const after = at.nextSibling; at.remove(); at = after; }
+}
+
+let skew = meta("now") ? Number(meta("now")) - Date.now() : 0; // the server's clock is the clock
+export const now = () => Date.now() + skew;
+
+let request, tags = {};
+// Fetch the live block and show it. `push`: it is a step of the user's, which Back undoes.
+export async function refresh(url = location.href, { push, top } = {}) {
+  request?.abort();
+  const mine = (request = new AbortController()), target = new URL(url, location.href);
+  if (!push) freeze(target);
+  const known = tags[target.href];
+  const answer = await fetch(target, { headers: { "x-fragment": "live", ...(known && !push ? { "if-none-match": known } : {}) }, signal: mine.signal }).catch(() => null);
+  if (!answer || answer.status === 304) return;
+  if (answer.status === 401) return location.reload();
+  const text = await answer.text().catch(() => null);
+  if (text === null || mine.signal.aborted) return;
+  if (!answer.ok && answer.status !== 404) return void trouble(answer.status);
+  const html = parse(text), block = $("#live", html);
+  if (!block) return location.assign(url);
+  skew = Number(answer.headers.get("x-now")) - Date.now() || skew;
+  tags = { [target.href]: answer.headers.get("etag") };
+  if (push) history.pushState({}, "", url);
+  say(html);
+  morph($("#live"), block);
+  if (top) $("#scroll")?.scrollTo(0, 0);
+  document.dispatchEvent(new Event("ui:shown"));
+}
+
+function trouble(status) {
+  document.dispatchEvent(new CustomEvent("ui:toast", { detail: { text: `Could not refresh (${status})`, bad: true } }));
+}
+
+// A list somebody reads does not move: new rows wait behind a button.
+function freeze(target) {
+  const scroll = $("#scroll"), first = $("tbody tr[id^=run_]")?.id;
+  if (location.pathname.endsWith("/runs") && first && !target.searchParams.has("after") && !target.searchParams.has("before") && (scroll.scrollTop > 8 || $("[name=pick]:checked"))) target.searchParams.set("upto", first);
+}
+
+// What changed, for those who hear the page.
+function say(html) {
+  const fresh = $$("tbody tr[id]", html).filter((row) => !document.getElementById(row.id)).length;
+  const before = $$("#live tbody tr[id]").length;
+  if (before && fresh) $("#said").textContent = `${fresh} new ${fresh === 1 ? "row" : "rows"}`;
+}
+
+const busy = () => Boolean($("dialog[open], details.dd[open]")) || !getSelection().isCollapsed || document.activeElement?.closest("form.sheet, [data-hold]");
+
+let source, dirty = false;
+export function listen() {
+  const dot = $("#live-dot"), topics = $("#main")?.dataset.topics;
+  source?.close();
+  const state = (name, text) => { if (dot && dot.dataset.state !== name) { dot.dataset.state = name; dot.textContent = text; } };
+  if (!topics) return state("live", "Ready");
+  source = new EventSource(`${root}/ui/events?topics=${encodeURIComponent(topics)}`);
+  source.addEventListener("hello", () => { state("live", "Live"); flush(); });
+  source.addEventListener("changed", () => { dirty = true; flush(); document.dispatchEvent(new Event("ui:changed")); });
+  source.onerror = () => {
+    state("connecting", "Reconnecting…");
+    dirty = true;
+    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 1000);
+  };
+}
+
+function flush() {
+  if (!dirty || busy() || $("#live-dot").dataset.state !== "live") return;
+  dirty = false;
+  refresh();
+}
+
+export function live() {
+  if (!$("#live")) return;
+  listen();
+  setInterval(flush, 400);
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) { dirty = true; listen(); return; }
+    source?.close();
+    $("#live-dot").dataset.state = "paused";
+    $("#live-dot").textContent = "Paused";
+  });
+  addEventListener("popstate", () => go(location.href, false));
+}
+
+// Another page of ours without loading everything again: title, topics and the live block are what differs.
+export async function go(url, push = true) {
+  const here = new URL(location.href), there = new URL(url, here);
+  if (push && there.pathname === here.pathname) return refresh(there.href, { push, top: true });
+  const answer = await fetch(there, { headers: { accept: "text/html" } }).catch(() => null);
+  const text = await answer?.text().catch(() => null);
+  if (!text) return location.assign(there);
+  const html = new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html"), block = $("#live", html);
+  if (!block || new URL(answer.url).pathname !== there.pathname) return location.assign(there);
+  if (push) history.pushState({}, "", there);
+  document.title = html.title;
+  $("#side").replaceWith($("#side", html));
+  $("#main").replaceWith($("#main", html));
+  tags = {};
+  $("#main").focus({ preventScroll: true });
+  listen();
+  document.dispatchEvent(new Event("ui:shown"));
+}
