@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -63,13 +63,15 @@ class Engine:
         self._readers = ThreadPoolExecutor(READERS, "outlast-reader")
         self._stop_listening = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._on_change: list[Callable[[], None]] = []
+        self._on_topic: list[Callable[[int, str], None]] = []
 
     # ---- life
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self.refresh_clock()
-        self._spawn(self._poll())
+        self.spawn(self._poll())
         if self.database.is_postgres:
             thread = threading.Thread(target=self._listen, name="outlast-listener", daemon=True)
             thread.start()
@@ -177,6 +179,8 @@ class Engine:
             else:
                 future.set_result(call.outcome)
         self.signals.finished(outcome.finished)
+        if outcome.changed:
+            self._changed()
         if outcome.woken:
             self._claim_wanted = True
             self._kick_if_demand()
@@ -209,6 +213,33 @@ class Engine:
         with self.database.reading() as tx:
             return query(tx)
 
+    # ---- who wants to know
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call it after each commit that changed a run, here or (as a hint) on another server."""
+        self._on_change.append(call)
+
+    def on_topic(self, call: Callable[[int, str], None]) -> None:
+        """Call it with each (environment, topic) that is published, here or on another server."""
+        self._on_topic.append(call)
+
+    def publish(self, env_id: int, topic: str) -> None:
+        """Tell every server that something changed which is no run. A hint: nothing is kept of it."""
+        self._touched(env_id, topic)
+        if self.database.is_postgres:
+            self.spawn(self._hint(f"{self.name} topic:{env_id}:{topic}"))
+
+    async def _hint(self, text: str) -> None:
+        await self.read(lambda tx: tx.all("SELECT pg_notify('outlast_wake', :text)", text=text))
+
+    def _changed(self) -> None:
+        for call in self._on_change:
+            call()
+
+    def _touched(self, env_id: int, topic: str) -> None:
+        for call in self._on_topic:
+            call(env_id, topic)
+
     # ---- other servers
 
     def _listen(self) -> None:
@@ -225,6 +256,7 @@ class Engine:
         sender, *words = text.split()
         if sender == self.name:
             return
+        self._changed()
         for word in words:
             kind, _, rest = word.partition(":")
             match kind:
@@ -238,9 +270,12 @@ class Engine:
                 case "tell":
                     session, run_id, epoch = rest.split(":")
                     self.tell([Told(session, run_id, int(epoch))])
+                case "topic":
+                    env_id, _, topic = rest.partition(":")
+                    self._touched(int(env_id), topic)
                 case "push":
                     session, run_id, epoch, number, seq = rest.split(":")
-                    self._spawn(self._push(session, run_id, int(epoch), int(number), int(seq)))
+                    self.spawn(self._push(session, run_id, int(epoch), int(number), int(seq)))
                 case _:
                     pass
 
@@ -257,10 +292,12 @@ class Engine:
             if self.database.is_postgres:
                 self.catalog.forget()
 
-    def _spawn(self, work: Any) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Work that ends with the engine at the latest."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _copy(d: Demand) -> Demand:

@@ -33,6 +33,7 @@ class Outcome:
     finished: set[str] = field(default_factory=set[str])
     woken: set[int] = field(default_factory=set[int])  # environments in which something may be claimable still
     catalog_changed: bool = False
+    changed: bool = False  # a run did: the outbox has something new
 
     def add(self, other: Outcome) -> None:
         self.claimed += other.claimed
@@ -41,6 +42,7 @@ class Outcome:
         self.finished |= other.finished
         self.woken |= other.woken
         self.catalog_changed |= other.catalog_changed
+        self.changed |= other.changed
 
 
 @dataclass(slots=True)
@@ -130,7 +132,7 @@ class Flusher:
             if self.catalog.lane(key) is None:
                 self.catalog.remember_lane(key, (lane_id, view.lanes[lane_id].base_id))
         woken = (view.woken - claims.looked) | claims.more
-        return Outcome(claims.taken, view.told, view.pushed, view.finished, woken, view.catalog_changed)
+        return Outcome(claims.taken, view.told, view.pushed, view.finished, woken, view.catalog_changed, bool(view.events))
 
     def _placed(self, view: View, calls: Sequence[Call], wants: Rows) -> Rows:
         """The lanes of new runs must be locked with everything else, so their place is looked up before the fold."""
@@ -147,6 +149,8 @@ class Flusher:
             words.append("finished")
         if view.catalog_changed:
             words.append("catalog")
+        if view.events and not words:
+            words.append("changed")
         if words:
             view.tx.send("SELECT pg_notify('outlast_wake', :text)", text=" ".join([self.server, *words])[:7900])
 

@@ -17,6 +17,7 @@ from outlast.engine.engine import Engine
 from outlast.server.api import batches, own, queues, runs, tasks, tokens
 from outlast.server.context import Context, answer, of
 from outlast.server.problem import Problem, respond
+from outlast.server.realtime import routes as realtime
 from outlast.store.database import DatabaseError
 
 log = logging.getLogger("outlast.server")
@@ -68,7 +69,7 @@ def create_app(
 ) -> App:
     """The app over an engine. `unknown_tasks` is park (wait for a version) or refuse (404); `lost` answers for pages there are none of."""
     # the busiest first: routes are tried in order
-    app = App(routes=[*_routes(_TRIGGER), *routes, *_routes(_API), *pages])
+    app = App(routes=[*_routes(_TRIGGER), *routes, *_routes(_API), *_routes(realtime.TABLE), *pages])
     app.state.lost = lost
     app.state.context = Context(engine, unknown_tasks=unknown_tasks)
     return app

@@ -12,6 +12,8 @@ from outlast.engine.engine import Engine
 from outlast.model.refusal import Refusal
 from outlast.server.auth import Auth, Caller
 from outlast.server.problem import refused
+from outlast.server.realtime.feed import Feed
+from outlast.server.realtime.state import Rows
 
 _encode = msgspec.json.encode
 
@@ -23,6 +25,8 @@ class Context:
         self.engine = engine
         self.auth = Auth(engine)
         self.unknown_tasks = unknown_tasks
+        self.feed = Feed(engine)
+        self.rows = Rows(engine)
 
     async def caller(self, request: Request) -> Caller:
         return await self.auth.caller(request)

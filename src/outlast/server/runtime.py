@@ -88,6 +88,7 @@ class Runtime:
     def end_streams(self) -> None:
         """Let go of everybody who only listens: a stop does not wait for them."""
         self.site.changes.close()
+        self.app.state.context.feed.close()
 
     async def first_link(self, url: str) -> str | None:
         """A link that signs in to the dashboard once, as long as there is no key to do it with."""

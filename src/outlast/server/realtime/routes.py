@@ -1,0 +1,14 @@
+"""The live routes: changes of runs, and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from outlast.server.realtime import events
+
+TABLE: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+    ("GET", "/api/outlast/v1/runs/{run}/events", events.of_run),
+]

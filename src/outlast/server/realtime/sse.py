@@ -1,0 +1,69 @@
+"""Server-sent events over ASGI: pings while nothing comes, an end when the client goes away or reads too slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+log = logging.getLogger("outlast.realtime")
+
+PING_SECONDS = 15.0  # proxies close what says nothing for half a minute
+SLOW_SECONDS = 30.0  # a client that takes nothing for so long is let go; it resumes with the id it had last
+PING = b": ping\n\n"
+HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no",  # a proxy that collects answers would hold every event back
+}
+
+
+def event(data: bytes, *, id: str | None = None, name: str | None = None) -> bytes:
+    """One event. JSON holds no line break, so its data is one line."""
+    head = b"" if id is None else f"id: {id}\n".encode()
+    return head + (b"" if name is None else f"event: {name}\n".encode()) + b"data: " + data + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends what the generator yields until it ends."""
+
+    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str] | None = None) -> None:
+        super().__init__(status_code=200, headers={**HEADERS, **(headers or {})})
+        self._events = events
+        if "content-length" in self.headers:
+            del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        sending = asyncio.ensure_future(self._send(send))
+        gone = asyncio.ensure_future(until_gone(receive))
+        try:
+            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        except TimeoutError:
+            log.info("a slow reader was let go", extra={"path": scope["path"]})
+        finally:
+            for task in (sending, gone):
+                task.cancel()
+            await asyncio.gather(sending, gone, return_exceptions=True)
+            await self._events.aclose()
+
+    async def _send(self, send: Send) -> None:
+        async for part in self._events:
+            async with asyncio.timeout(SLOW_SECONDS):
+                await send(_body(part, more=True))
+        await send(_body(b"", more=False))
+
+
+def _body(part: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": part, "more_body": more}
+
+
+async def until_gone(receive: Receive) -> None:
+    """Return when the client has closed the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
