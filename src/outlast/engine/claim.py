@@ -18,6 +18,7 @@ from outlast.model.refusal import Refusal
 from outlast.model.run import Execution, Run, RunData
 from outlast.store import catalog, journal, lanes, runs
 from outlast.store.catalog import Environment
+from outlast.store.database import Later
 
 MAX_CLAIMS = 200  # a flush stays short enough for the interactive calls behind it
 ADVISORY_CLASS = 7079832  # environments' limits are counted under this PostgreSQL lock class
@@ -74,23 +75,17 @@ class Group:
         return min(sum(demand.free for demand in self.demands), MAX_CLAIMS)
 
 
-def claim(view: View, demands: Sequence[Demand]) -> Claims:
-    claims = Claims()
-    by_env: dict[int, dict[tuple[str, Kind], list[Demand]]] = {}
-    for demand in demands:
-        if demand.free > 0:
-            by_env.setdefault(demand.env_id, {}).setdefault((demand.version, demand.kind), []).append(demand)
-    for env_id, found in sorted(by_env.items()):
+def claim(view: View, demands: Sequence[Demand], claims: Claims) -> None:
+    """For all environments with free slots: one round trip to look, one to take."""
+    for env_id in sorted({demand.env_id for demand in demands if demand.free > 0}):
         claims.looked.add(env_id)
-        _claim_for(view, claims, env_id, found)
-    return claims
+        _claim_for(view, claims, env_id, demands)
 
 
-def _claim_for(view: View, claims: Claims, env_id: int, found: dict[tuple[str, Kind], list[Demand]]) -> None:
-    """One round trip to look, one to take."""
+def _claim_for(view: View, claims: Claims, env_id: int, demands: Sequence[Demand]) -> None:
     # the cached version is a guess: if another server has promoted one, the environment's row says so, and we look again
     version = view.catalog.environment(view.tx, env_id).current_version
-    groups = _groups(found, version)
+    groups = groups_of(demands, env_id, version)
     env, held, candidates = _look(view, env_id, groups)
     if env.current_version != version:
         view.catalog.forget()
@@ -104,30 +99,34 @@ def _claim_for(view: View, claims: Claims, env_id: int, found: dict[tuple[str, K
         return
     picked, there = _pick(view, take, {c.base_id for c in chain(*candidates) if c.lane_id in take})
     by_route = {route: group for group in groups for route in group.routes}
-    started = [begun for run in picked if (begun := _start(view, run, by_route[run.route].demands, env)) is not None]
-    claims.taken.extend(
-        Claimed(run, _NO_DATA, session, executor, view.catalog.definition(view.tx, env_id, run.version, run.task), env, before)
-        for run, session, executor, before in started
-    )
-    if len(started) < there or len(claims.taken) >= MAX_CLAIMS or is_full:
+    started = sum(start(view, claims, run, by_route[run.route], env) for run in picked)
+    if started < there or len(claims.taken) >= MAX_CLAIMS or is_full:
         # expired entries made room, a run was held by somebody, or there is more than one flush takes.
         # A lane that somebody held was passed over, and whoever held it wakes us at its commit
         claims.more.add(env_id)
 
 
-def _groups(found: dict[tuple[str, Kind], list[Demand]], current: str | None) -> list[Group]:
+def groups_of(demands: Sequence[Demand], env_id: int, current: str | None) -> list[Group]:
+    found: dict[tuple[str, Kind], list[Demand]] = {}
+    for demand in demands:
+        if demand.env_id == env_id and demand.free > 0:
+            found.setdefault((demand.version, demand.kind), []).append(demand)
     return [
-        Group([route(version, kind), *([route(None, kind)] if version == current else [])], demands)
-        for (version, kind), demands in sorted(found.items())
+        Group([route(version, kind), *([route(None, kind)] if version == current else [])], group)
+        for (version, kind), group in sorted(found.items())
     ]
+
+
+def hold_environment(view: View, env_id: int) -> tuple[Later[Environment], Later[int]]:
+    """Its row, and how many slots are held in it. Two servers must not both see its last place."""
+    if view.tx.is_postgres:
+        view.tx.send("SELECT pg_advisory_xact_lock(:class, :env)", **{"class": ADVISORY_CLASS, "env": env_id})
+    return catalog.ask_environment(view.tx, env_id), lanes.slots_held(view.tx, env_id)
 
 
 def _look(view: View, env_id: int, groups: Sequence[Group]) -> tuple[Environment, int, list[list[Candidate]]]:
     """The environment, the slots that are held in it, and for each group the lanes with something to do."""
-    if view.tx.is_postgres:  # two servers must not both see the last place of an environment
-        view.tx.send("SELECT pg_advisory_xact_lock(:class, :env)", **{"class": ADVISORY_CLASS, "env": env_id})
-    asked_env = catalog.ask_environment(view.tx, env_id)
-    asked_held = lanes.slots_held(view.tx, env_id)
+    asked_env, asked_held = hold_environment(view, env_id)
     asked = [lanes.candidates(view.tx, env_id, group.routes, group.wanted) for group in groups]
     env = asked_env()
     return env, asked_held(), [candidates(env.limit) for candidates in asked]
@@ -170,26 +169,27 @@ def _pick(view: View, take: dict[int, int], bases: set[int]) -> tuple[list[Run],
 _NO_DATA = RunData(run_id="")
 
 
-def _start(view: View, run: Run, group: list[Demand], env: Environment) -> tuple[Run, str, str, Run] | None:
-    known = view.runs.get(run.id)
-    run = known if known is not None else run
-    view.runs.setdefault(run.id, run)
+def start(view: View, claims: Claims, run: Run, group: Group, env: Environment) -> bool:
+    """Give it to one of these executors; whether it was still there to be given."""
+    run = view.runs.setdefault(run.id, run)
     view.loaded.runs.add(run.id)
     if run.execution is not Execution.QUEUED or run.lane_id is None:
-        return None
+        return False
     if run.due_at is not None and run.due_at <= view.now and run.started_at is None:
         _expire(view, run)
-        return None
-    demand = _who(run, group)
+        return False
+    demand = _who(run, group.demands)
     started = view.apply(
         lifecycle.claim(run, session=demand.session, version=demand.version, pin=not env.is_dev, executor=demand.executor, now=view.now)
     )
     if isinstance(started, Refusal):
-        return None
+        return False
     view.catalog.remember_parent(started)
     view.take_slot(started, session=demand.session, executor=demand.executor)
     demand.free -= 1
-    return started, demand.session, demand.executor, run
+    definition = view.catalog.definition(view.tx, env.id, started.version, started.task)
+    claims.taken.append(Claimed(started, _NO_DATA, demand.session, demand.executor, definition, env, run))
+    return True
 
 
 def _who(run: Run, group: list[Demand]) -> Demand:
@@ -211,13 +211,21 @@ def add_data(view: View, claims: Claims) -> None:
     """What the executors need of the claimed runs. Asked for behind the writes, so that it costs no round trip of its own."""
     if not claims.taken:
         return
-    asked_data = runs.ask_data(view.tx, [c.run.id for c in claims.taken if c.run.id not in view.data])
-    # the first claim of a run has no journal
-    asked_hot = journal.unseen(view.tx, [c.run.id for c in claims.taken if c.is_hot])
+    # a run that goes on where it was needs what completed meanwhile; the first claim of a run has no journal
+    hot = {c.run.id: _settled_here(view, c.run) for c in claims.taken if c.is_hot}
+    asked_data = runs.ask_data(view.tx, [c.run.id for c in claims.taken if c.run.id not in view.data and c.run.id not in hot])
+    asked_hot = journal.unseen(view.tx, [run_id for run_id, entries in hot.items() if entries is None])
     asked_cold = journal.whole(view.tx, [c.run.id for c in claims.taken if c.run.epoch > 1 and not c.is_hot])
     view.data.update(asked_data())
-    entries = {**asked_hot(), **asked_cold()}
+    entries = {**hot, **asked_hot(), **asked_cold()}
     claims.taken = [
         msgspec.structs.replace(c, data=view.data.get(c.run.id) or RunData(run_id=c.run.id), entries=entries.get(c.run.id) or [])
         for c in claims.taken
     ]
+
+
+def _settled_here(view: View, run: Run) -> list[Entry] | None:
+    """What completed since the run blocked, if this flush knows all of it."""
+    found = {e.seq: e for id_ in view.settled.get(run.id, ()) if (e := view.entries[id_]).seq is not None}
+    wanted = range(run.seen_seq, run.next_seq)
+    return [found[seq] for seq in wanted] if all(seq in found for seq in wanted) else None

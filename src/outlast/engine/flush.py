@@ -9,6 +9,7 @@ from random import Random
 
 from outlast.engine.catalog import Catalog
 from outlast.engine.claim import Claimed, Claims, Demand, add_data, claim
+from outlast.engine.handoff import hand_off
 from outlast.engine.load import load
 from outlast.engine.operation import Call
 from outlast.engine.rows import NeedsLock, Rows
@@ -118,9 +119,13 @@ class Flusher:
             for call in calls:
                 call.outcome = call.operation.decide(view, call.item)
             view.data.update(view.writes.born)
+            claims = Claims()
+            # something older may be claimable, and goes first
+            hand_off(view, [] if look else demands, claims)
             write(view)
-            claims = claim(view, demands) if demands and (look or view.woken) else Claims()
-            if claims.taken or view.writes.changed:
+            if demands and (look or view.woken):
+                claim(view, demands, claims)
+            if view.writes.changed:
                 write(view)
             events.append(tx, view.events.values())
             if tx.is_postgres:

@@ -12,6 +12,7 @@ from outlast.store import batches, idempotency, journal, lanes, runs, sessions, 
 from outlast.store.lanes import LaneKey
 
 BASE_ROUTE = "current"
+ROOMY = 500  # claims of two flushes and more
 
 
 def load(view: View, wants: Rows) -> None:
@@ -86,7 +87,9 @@ def _load_lanes(view: View, wants: Rows) -> None:
         resolved[key] = ids
         view.new_lanes[key] = ids
     bases |= {base for _, base in resolved.values()}
+    asked_held = {env_id: lanes.slots_held(tx, env_id) for env_id in {run.env_id for run in placed if run.lane_id is not None}}
     view.lanes = {lane.id: lane for lane in lanes.lock(tx, bases)()}
+    view.roomy = {env_id for env_id, held in asked_held.items() if _is_roomy(view, env_id, held())}
     for key, (lane_id, _) in resolved.items():
         if lane_id not in view.lanes:  # upkeep deleted it when it had been idle
             view.catalog.forget_lane(key)
@@ -97,3 +100,12 @@ def _load_lanes(view: View, wants: Rows) -> None:
 def _bases(view: View, lane_ids: set[int]) -> set[int]:
     known = {lane_id: base for lane_id in lane_ids if (base := view.catalog.base(lane_id)) is not None}
     return set(known.values()) | lanes.base_ids(view.tx, lane_ids - known.keys())
+
+
+def _is_roomy(view: View, env_id: int, held: int) -> bool:
+    """So far from its limit that no lane waits for the environment, whatever other servers claim while this flush lasts.
+
+    A guess, from a count without a lock: a wrong one costs a poll.
+    """
+    room = view.catalog.environment(view.tx, env_id).room
+    return room >= ROOMY and held < room // 2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import assert_never
 
 import msgspec
 
 from outlast.engine.catalog import Catalog, Placement
 from outlast.engine.rows import NeedsLock, Rows
+from outlast.engine.writes import Writes
 from outlast.model import lifecycle
 from outlast.model.change import (
     CancelChildren,
@@ -28,14 +28,12 @@ from outlast.model.change import (
 from outlast.model.journal import Entry, EntryStatus, entry_id
 from outlast.model.lane import Lane
 from outlast.model.lifecycle import TRANSITIONS
-from outlast.model.messages import LogLine
 from outlast.model.refusal import Refusal
-from outlast.model.run import FAILED, Event, Execution, Run, RunData, RunOptions, Status
+from outlast.model.run import FAILED, Event, Execution, Run, RunData, Status
 from outlast.store import journal
 from outlast.store.batches import Batch
 from outlast.store.database import Connection
 from outlast.store.idempotency import Key
-from outlast.store.journal import Written
 from outlast.store.lanes import LaneKey
 from outlast.store.sessions import Session
 from outlast.store.waitpoints import Token
@@ -59,45 +57,6 @@ class Pushed(msgspec.Struct, frozen=True):
     epoch: int
     journal: int
     entry: Entry
-
-
-@dataclass(slots=True)
-class Writes:
-    """What the flush will write, each row once, batched by kind."""
-
-    born: dict[str, RunData] = field(default_factory=dict[str, RunData])
-    changed: set[str] = field(default_factory=set[str])
-    results: dict[str, Finish] = field(default_factory=dict[str, Finish])
-    options: dict[str, RunOptions] = field(default_factory=dict[str, RunOptions])
-    tags: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
-    failures: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
-    parked: dict[str, tuple[int, str, str, str | None]] = field(default_factory=dict[str, tuple[int, str, str, str | None]])
-    unparked: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
-    entries: dict[str, tuple[int, int, str]] = field(default_factory=dict[str, tuple[int, int, str]])
-    gone_entries: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
-    slots: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
-    gone_slots: list[tuple[str]] = field(default_factory=list[tuple[str]])
-    timers: set[tuple[int, str, str]] = field(default_factory=set[tuple[int, str, str]])
-    gone_timers: set[tuple[int, str, str]] = field(default_factory=set[tuple[int, str, str]])
-    work: list[tuple[str, str, str, int]] = field(default_factory=list[tuple[str, str, str, int]])
-    gone_work: list[tuple[str]] = field(default_factory=list[tuple[str]])
-    keys: list[tuple[int, str, str, str, int, str | None]] = field(default_factory=list[tuple[int, str, str, str, int, str | None]])
-    requests: dict[str, tuple[str, str | None, int]] = field(default_factory=dict[str, tuple[str, str | None, int]])
-    batches: set[str] = field(default_factory=set[str])
-    born_batches: set[str] = field(default_factory=set[str])
-    batch_items: list[tuple[str, int, str | None, str, str | None]] = field(
-        default_factory=list[tuple[str, int, str | None, str, str | None]]
-    )
-    sessions: set[str] = field(default_factory=set[str])
-    lanes: set[int] = field(default_factory=set[int])
-    bases: set[int] = field(default_factory=set[int])
-    logs: list[LogLine] = field(default_factory=list[LogLine])
-    born_entries: dict[str, Written] = field(default_factory=dict[str, Written])
-    journal: dict[str, Entry] = field(default_factory=dict[str, Entry])
-    waiters: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
-    gone_waiters: list[str] = field(default_factory=list[str])
-    tokens: set[str] = field(default_factory=set[str])
-    born_tokens: set[str] = field(default_factory=set[str])
 
 
 class View:
@@ -127,6 +86,9 @@ class View:
         self.told: list[Told] = []
         self.pushed: list[Pushed] = []
         self.woken: set[int] = set()  # environments in which something became claimable
+        self.roomy: set[int] = set()  # environments so far from their limit that a free slot lets nobody in
+        self.queued: dict[str, None] = {}  # runs that were put in their queue, in order
+        self.settled: dict[str, list[str]] = {}  # by run: entries that completed in this flush
         self.catalog_changed = False
         self.new_lanes: dict[LaneKey, tuple[int, int]] = {}
 
@@ -287,6 +249,7 @@ class View:
             return
         entry = msgspec.structs.replace(entry, status=status, seq=run.next_seq, value=value, value_type=value_type)
         self.rewrite(run, entry)
+        self.settled.setdefault(run_id, []).append(f"{run_id}:{journal_key}")
         run = self._count(run)
         if run.execution is Execution.SUSPENDED:
             self.apply(lifecycle.resume(run, now=self.now))
@@ -352,7 +315,7 @@ class View:
         lane.queued += 1
         self._touch(lane)
         self.writes.entries[run.id] = (lane.id, run.pos, run.id)
-        self.woken.add(run.env_id)
+        self.queued[run.id] = None
         return msgspec.structs.replace(run, lane_id=lane.id)
 
     def _dequeue(self, run: Run) -> None:
@@ -371,7 +334,8 @@ class View:
         assert base.used >= 0, f"lane {base.id} would have {base.used} slots"
         self._touch(base)
         self.writes.gone_slots.append((run.id,))
-        self.woken.add(run.env_id)
+        if run.env_id not in self.roomy or any(lane.queued for lane in self.lanes.values() if lane.base_id == base.id):
+            self.woken.add(run.env_id)
 
     def take_slot(self, run: Run, *, session: str, executor: str) -> None:
         """The claim's half of a slot: its entry becomes a slot of the same lane."""
@@ -383,7 +347,8 @@ class View:
         base.used += 1
         self._touch(lane)
         self._touch(base)
-        self.writes.gone_entries.append((run.lane_id, run.pos, run.id))
+        if self.writes.entries.pop(run.id, None) is None:
+            self.writes.gone_entries.append((run.lane_id, run.pos, run.id))
         self.writes.slots.append((run.id, run.env_id, run.lane_id, session, executor, run.epoch, self.now, None))
 
     def place(self, env_id: int, task: str, queue: str | None, version: str | None) -> Placement:

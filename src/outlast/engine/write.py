@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from outlast.engine.view import View, Writes
+from outlast.engine.view import View
+from outlast.engine.writes import Writes
 from outlast.model.change import Finish
 from outlast.model.run import RunData
 from outlast.store import batches, events, idempotency, journal, lanes, runs, sessions, timers, waitpoints

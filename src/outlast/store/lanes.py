@@ -117,6 +117,15 @@ def _with_room(rows: Sequence[Row], env_limit: int) -> list[Candidate]:
     return found
 
 
+def limits(tx: Connection, bases: Collection[int]) -> Later[dict[int, tuple[int | None, int | None, bool]]]:
+    """(limit, its override, paused) of the queue of each base."""
+    rows = tx.ask(
+        "SELECT b.id, q.limit_, q.override_, q.paused FROM lanes b JOIN queues q ON q.id = b.queue_id WHERE b.id {in:bases}",
+        bases=sorted(bases),
+    )
+    return lambda: {row[0]: (row[1], row[2], bool(row[3])) for row in rows()}
+
+
 def is_anything_open(tx: Connection, env_id: int, routes: Sequence[str]) -> bool:
     return bool(
         tx.all(
