@@ -103,7 +103,8 @@ class _Work:
         import asyncio
         import random
 
-        attempt = 1
+        attempt, loop = 1, asyncio.get_running_loop()
+        began = loop.time()
         while True:
             try:
                 data, data_type = values.encode(await self._once())
@@ -113,14 +114,19 @@ class _Work:
                 delay = None if isinstance(error, AbortTaskRun) else backoff_ms(self.retry, attempt, random.random())
                 if delay is None:
                     name = type(error).__name__
-                    return {"status": "error", "value": msgspec.json.encode(Failure(name=name, message=str(error)[:10_000])).decode()}
+                    took = round((loop.time() - began) * 1_000)
+                    return {
+                        "took_ms": took,
+                        "status": "error",
+                        "value": msgspec.json.encode(Failure(name=name, message=str(error)[:10_000])).decode(),
+                    }
                 said = current.attempt.get()
                 if said is not None:
                     said.emit("warn", "system", f"step {self.slot.label!r} failed and is tried again in {delay} ms: {error}", None)
                 await asyncio.sleep(delay / 1_000)
                 attempt += 1
             else:
-                return {"value": data, "value_type": data_type}
+                return {"value": data, "value_type": data_type, "took_ms": round((loop.time() - began) * 1_000)}
 
     async def _once(self) -> Any:
         import asyncio

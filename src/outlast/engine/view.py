@@ -223,7 +223,7 @@ class View:
     def record(self, run: Run, entry: Entry) -> Entry:
         """A new entry of the run's journal; one that is done already takes the next place in the order of delivery."""
         if entry.status != "pending":
-            entry = msgspec.structs.replace(entry, seq=run.next_seq)
+            entry = msgspec.structs.replace(entry, seq=run.next_seq, ended_at=self.now)
             self._count(run)
         id_ = entry_id(run.id, run.journal, entry.key)
         self.entries[id_] = entry
@@ -247,7 +247,7 @@ class View:
         entry = self.entry(f"{run_id}:{journal_key}")
         if entry is None or entry.status != "pending":
             return
-        entry = msgspec.structs.replace(entry, status=status, seq=run.next_seq, value=value, value_type=value_type)
+        entry = msgspec.structs.replace(entry, status=status, seq=run.next_seq, value=value, value_type=value_type, ended_at=self.now)
         self.rewrite(run, entry)
         self.settled.setdefault(run_id, []).append(f"{run_id}:{journal_key}")
         run = self._count(run)

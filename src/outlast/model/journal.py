@@ -15,7 +15,7 @@ MAX_VALUE_BYTES = 10 * 1024 * 1024
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One durable operation. `seq` is the order in which completions are delivered, None while it is pending.
 
-    `ref` names what it made: the child run, the batch, or the time a wait ends.
+    `ref` names what it made: the child run, the batch, or the time a wait ends. The two times are for people to look at.
     """
 
     key: str
@@ -28,6 +28,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     value_type: str | None = None
     ref: str | None = None
     location: str = ""
+    began_at: int | None = None
+    ended_at: int | None = None
 
 
 def entry_id(run_id: str, journal: int, key: str) -> str:

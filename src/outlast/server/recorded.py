@@ -19,7 +19,7 @@ from outlast.server.problem import Problem
 def record_of(op: Op, env_id: int, now: int) -> Record | Refusal:
     """What is out of its range is refused by name; the run's code gets the refusal as an error."""
     args = op.args
-    entry = Entry(op.key, op.op, op.label, op.fingerprint, "ok", location=op.location)
+    entry = Entry(op.key, op.op, op.label, op.fingerprint, "ok", location=op.location, began_at=now)
     try:
         match op.op:
             case "trigger" | "trigger_and_wait":
@@ -37,7 +37,7 @@ def record_of(op: Op, env_id: int, now: int) -> Record | Refusal:
             case "token":
                 return _record(op, entry, token_id=str(args["id"]))
             case "step" | "mark":
-                return _done(op, entry, args)
+                return _done(op, entry, args, now)
     except Problem as problem:
         return Refusal("invalid", problem.message)
     except (KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
@@ -48,13 +48,15 @@ def _record(op: Op, entry: Entry, **what: Any) -> Record:
     return Record(run_id=op.run_id, epoch=op.epoch, journal=op.journal, entry=entry, **what)
 
 
-def _done(op: Op, entry: Entry, args: dict[str, Any]) -> Record | Refusal:
+def _done(op: Op, entry: Entry, args: dict[str, Any], now: int) -> Record | Refusal:
     value = args.get("value")
     if value is not None and len(value.encode("utf-8", "surrogatepass")) > MAX_VALUE_BYTES:
         text = f"the result of {op.label!r} is larger than {MAX_VALUE_BYTES} bytes: store it elsewhere and return its address"
         return Refusal("invalid", text)
     status = "error" if args.get("status") == "error" else "ok"
-    return _record(op, msgspec.structs.replace(entry, status=status, value=value, value_type=args.get("value_type")))
+    began_at = now - min(max(int(args.get("took_ms", 0)), 0), now)
+    done = {"value": value, "value_type": args.get("value_type"), "began_at": began_at, "ended_at": now}
+    return _record(op, msgspec.structs.replace(entry, status=status, **done))
 
 
 def _child(env_id: int, args: dict[str, Any], now: int) -> Trigger:

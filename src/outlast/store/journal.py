@@ -28,7 +28,7 @@ def insert(tx: Connection, rows: Sequence[Written]) -> None:
 
 _ROW = (
     "n BIGINT, id TEXT, run_id TEXT, journal BIGINT, epoch BIGINT, key TEXT, kind TEXT, label TEXT, fingerprint TEXT,"
-    " status TEXT, value TEXT, value_type TEXT, ref TEXT, location TEXT"
+    " status TEXT, value TEXT, value_type TEXT, ref TEXT, location TEXT, began_at BIGINT, ended_at BIGINT"
 )
 _ROW_NAMES = [part.split()[0] for part in _ROW.split(", ")]
 # runs are held in the order of their ids, as everywhere. What is known already, or fenced, is left out: its row does not come back
@@ -40,9 +40,11 @@ _APPEND = (
     " (SELECT x.run_id, x.journal, x.epoch, count(*) AS n FROM held JOIN x ON x.run_id = held.id GROUP BY 1, 2, 3) g"
     " WHERE r.id = g.run_id AND r.epoch = g.epoch AND r.journal = g.journal AND r.execution IN ('EXECUTING', 'SUSPENDED')"
     " RETURNING r.id, r.journal, r.epoch, r.next_seq - g.n AS first)"
-    " INSERT INTO journal (id, run_id, journal, epoch, key, kind, label, fingerprint, status, seq, value, value_type, ref, location)"
+    " INSERT INTO journal (id, run_id, journal, epoch, key, kind, label, fingerprint, status, seq, value, value_type, ref, location,"
+    " began_at, ended_at)"
     " SELECT x.id, x.run_id, x.journal, x.epoch, x.key, x.kind, x.label, x.fingerprint, x.status,"
-    " f.first + row_number() OVER (PARTITION BY x.run_id ORDER BY x.n) - 1, x.value, x.value_type, x.ref, x.location"
+    " f.first + row_number() OVER (PARTITION BY x.run_id ORDER BY x.n) - 1, x.value, x.value_type, x.ref, x.location,"
+    " x.began_at, x.ended_at"
     " FROM x JOIN fenced f ON f.id = x.run_id AND f.journal = x.journal AND f.epoch = x.epoch RETURNING id, seq"
 )
 
@@ -52,7 +54,7 @@ def append(tx: Connection, rows: Sequence[Written]) -> dict[str, int]:
     listed = [
         (
             n, entry_id(run_id, journal, e.key), run_id, journal, epoch, e.key, e.kind, e.label, e.fingerprint, e.status,
-            e.value, e.value_type, e.ref, e.location,
+            e.value, e.value_type, e.ref, e.location, e.began_at, e.ended_at,
         )
         for n, (run_id, journal, epoch, e) in enumerate(rows)
     ]  # fmt: skip
@@ -61,8 +63,8 @@ def append(tx: Connection, rows: Sequence[Written]) -> dict[str, int]:
 
 def save(tx: Connection, entries: Mapping[str, Entry]) -> None:
     """By id: how they ended."""
-    rows = [(e.status, e.seq, e.value, e.value_type, e.ref, id_) for id_, e in sorted(entries.items())]
-    tx.update("journal", ("status", "seq", "value", "value_type", "ref"), ["id"], rows)
+    rows = [(e.status, e.seq, e.value, e.value_type, e.ref, e.ended_at, id_) for id_, e in sorted(entries.items())]
+    tx.update("journal", ("status", "seq", "value", "value_type", "ref", "ended_at"), ["id"], rows)
 
 
 def find(tx: Connection, ids: Collection[str]) -> Later[dict[str, Entry]]:

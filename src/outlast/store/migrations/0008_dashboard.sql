@@ -14,3 +14,7 @@ CREATE TABLE login_links (
 ) {without_rowid};
 
 ALTER TABLE api_keys ADD COLUMN role TEXT NOT NULL DEFAULT 'operator';
+
+-- when an operation was asked for, or a step's function began; and when it was done
+ALTER TABLE journal ADD COLUMN began_at BIGINT;
+ALTER TABLE journal ADD COLUMN ended_at BIGINT;
