@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from outlast.engine.engine import Engine
 from outlast.server.api import batches, own, queues, runs, tasks, tokens
 from outlast.server.context import Context, answer, of
 from outlast.server.problem import Problem, respond
@@ -60,18 +59,17 @@ class Endpoint:
 
 
 def create_app(
-    engine: Engine,
+    context: Context,
     *,
-    unknown_tasks: str = "park",
     routes: Sequence[BaseRoute] = (),
     pages: Sequence[BaseRoute] = (),
     lost: ASGIApp | None = None,
 ) -> App:
-    """The app over an engine. `unknown_tasks` is park (wait for a version) or refuse (404); `lost` answers for pages there are none of."""
+    """The app over an engine and what goes with it; `lost` answers for pages there are none of."""
     # the busiest first: routes are tried in order
     app = App(routes=[*_routes(_TRIGGER), *routes, *_routes(_API), *_routes(realtime.TABLE), *pages])
     app.state.lost = lost
-    app.state.context = Context(engine, unknown_tasks=unknown_tasks)
+    app.state.context = context
     return app
 
 

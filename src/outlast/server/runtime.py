@@ -17,6 +17,7 @@ from outlast.engine.upkeep import Upkeep
 from outlast.model.limits import LEASE_MS
 from outlast.server.app import create_app
 from outlast.server.channel import Channel
+from outlast.server.context import Context
 from outlast.server.dashboard.site import Site
 from outlast.server.websocket import PATH, endpoint
 from outlast.store import catalog, keys
@@ -66,10 +67,10 @@ class Runtime:
         self.engine = Engine(self.database, clock=clock)
         secret = self._channel_secret()
         self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret)
-        self.site = Site(self.engine, is_open=options.open_dashboard)
+        context = Context(self.engine, unknown_tasks=options.unknown_tasks)
+        self.site = Site(self.engine, context.feed, is_open=options.open_dashboard)
         self.app: Starlette = create_app(
-            self.engine,
-            unknown_tasks=options.unknown_tasks,
+            context,
             pages=self.site.routes(),
             lost=self.site.lost_app,
             routes=[WebSocketRoute(PATH, endpoint(self.engine, self.channel))],
@@ -87,7 +88,6 @@ class Runtime:
 
     def end_streams(self) -> None:
         """Let go of everybody who only listens: a stop does not wait for them."""
-        self.site.changes.close()
         self.app.state.context.feed.close()
 
     async def first_link(self, url: str) -> str | None:

@@ -63,13 +63,3 @@ def prune(tx: Connection, before: int, limit: int) -> int:
         sql = f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM ({oldest}) old WHERE old.at < :before)"
         gone += tx.execute(sql, before=before, limit=limit)
     return gone
-
-
-def newest(tx: Connection) -> int:
-    return tx.all("SELECT COALESCE(max(seq), 0) FROM events")[0][0]
-
-
-def since(tx: Connection, after: int, limit: int) -> list[tuple[int, int, str]]:
-    """(seq, environment, run) of what was appended. A hint: on PostgreSQL a transaction that is still open may add earlier ones."""
-    rows = tx.all("SELECT seq, env_id, run_id FROM events WHERE seq > :after ORDER BY seq LIMIT :limit", after=after, limit=limit)
-    return [(row[0], row[1], row[2]) for row in rows]

@@ -107,6 +107,16 @@ def pretty(data: str | None) -> Markup:
     return Markup("").join(_tree(value, 0, left))
 
 
+def pretty_text(text: str | None) -> str:
+    """JSON text with line breaks: what an editor starts with."""
+    if text is None:
+        return ""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
 class _Number(str):
     """A number as it stands in the text: 2^64 and 1.10 stay what they are."""
 

@@ -37,7 +37,9 @@ def _prepared() -> Environment:
     names = cast("dict[str, Any]", found.globals)  # pyright: ignore[reportUnknownMemberType]
     names.update(STATUSES=look.STATUSES, look=look.look, static=f"/static/{assets.version()}", version=__version__, nav=NAV)
     filters = cast("dict[str, Any]", found.filters)  # pyright: ignore[reportUnknownMemberType]
-    filters.update(duration=look.duration, number=look.number, iso=look.iso, plain=look.plain, pretty=look.pretty)
+    filters.update(
+        duration=look.duration, number=look.number, iso=look.iso, plain=look.plain, pretty=look.pretty, pretty_text=look.pretty_text
+    )
     names["ui"] = found.get_template("ui.html").module
     return found
 
@@ -55,8 +57,16 @@ def page(template: str, context: dict[str, Any]) -> str:
     return templates.get_template(template).render(context)
 
 
-def send(text: str, *, status: int = 200, accepts: str = "", known: str | None = None, headers: dict[str, str] | None = None) -> Response:
-    """HTML, unless the browser has the same already."""
+def send(
+    text: str,
+    *,
+    status: int = 200,
+    accepts: str = "",
+    known: str | None = None,
+    headers: dict[str, str] | None = None,
+    media_type: str = "text/html; charset=utf-8",
+) -> Response:
+    """A page, unless the browser has the same already."""
     body = text.encode(errors="replace")
     tag = f'"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
     answer = {**HEADERS, **(headers or {}), "etag": tag}
@@ -64,4 +74,4 @@ def send(text: str, *, status: int = 200, accepts: str = "", known: str | None =
         return Response(status_code=304, headers=answer)
     if "gzip" in accepts and len(body) > MIN_COMPRESSED:
         body, answer["content-encoding"] = gzip.compress(body, 4), "gzip"
-    return Response(body, status, answer, "text/html; charset=utf-8")
+    return Response(body, status, answer, media_type)

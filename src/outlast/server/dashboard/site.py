@@ -22,6 +22,7 @@ from outlast.server.dashboard.charts import Shelf
 from outlast.server.dashboard.pages import ACTS, PAGES
 from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem
+from outlast.server.realtime.feed import Feed
 from outlast.store import catalog
 from outlast.store.catalog import Environment
 from outlast.store.database import DatabaseError
@@ -36,10 +37,10 @@ Page = Callable[[Visit], Awaitable[Response]]
 class Site:
     """One per server."""
 
-    def __init__(self, engine: Engine, *, is_open: bool = False) -> None:
+    def __init__(self, engine: Engine, feed: Feed, *, is_open: bool = False) -> None:
         self.engine = engine
         self.gate = Gate(engine, is_open)
-        self.changes = Changes(engine)
+        self.changes = Changes(engine, feed)
         self.shelf = Shelf()
 
     def routes(self) -> list[BaseRoute]:

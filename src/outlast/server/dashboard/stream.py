@@ -32,4 +32,4 @@ async def _said(visit: Visit, topics: list[str]) -> AsyncIterator[str]:
                 return  # signed out, or its key was revoked
             yield ": still here\n\n"
             continue
-        yield f"id: {changes.revision(visit.env.id)}\nevent: changed\ndata: {msgspec.json.encode(changed).decode()}\n\n"
+        yield f"event: changed\ndata: {msgspec.json.encode(changed).decode()}\n\n"

@@ -88,7 +88,12 @@ class Visit:
             msgspec.json.encode({k: v for k, v in body.items() if v is not None}), media_type="application/json", headers=_NO_STORE
         )
 
-    def json(self, body: Any) -> Response:
+    def json(self, body: Any, *, cached: bool = False) -> Response:
+        """`cached`: the browser asks whether it has the same already."""
+        if cached:
+            text = msgspec.json.encode(body).decode()
+            known, accepts = self.request.headers.get("if-none-match"), self.request.headers.get("accept-encoding", "")
+            return rendering.send(text, known=known, accepts=accepts, media_type="application/json")
         return Response(msgspec.json.encode(body), media_type="application/json", headers=_NO_STORE)
 
     def text(self, name: str, limit: int = 200, *, required: bool = False) -> str:

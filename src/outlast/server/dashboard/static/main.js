@@ -2,6 +2,7 @@
 import "./acts.js";
 import "./keys.js";
 import "./elements.js";
+import "./trace.js";
 import { live } from "./kernel.js";
 
 live();
