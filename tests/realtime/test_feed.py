@@ -113,7 +113,7 @@ async def test_a_transaction_that_commits_late_is_not_passed_over(postgres: Addr
             async with live.feed.subscribe(ENV, everything=True) as changes:
                 late.execute(
                     "INSERT INTO events (env_id, run_id, n, kind, at, data)"
-                    """ VALUES (3, 'run_late', 1, 'triggered', 0, '{"status": "QUEUED"}')"""
+                    """ VALUES (3, 'run_late', 1, 'triggered', 0, '{"status": "QUEUED", "execution": "QUEUED"}')"""
                 )
                 run_id = await live.trigger()
                 assert (await changes.take(0.2)).changes == []  # it must wait for the older one

@@ -8,6 +8,7 @@ from outlast.engine.operation import operation
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
 from outlast.model import lifecycle
+from outlast.model.change import Change
 from outlast.model.limits import MAX_TAGS
 from outlast.model.refusal import Refusal
 from outlast.model.requests import AddTags, Cancel, CancelChildren, Reschedule
@@ -80,4 +81,5 @@ def add_tags(view: View, a: AddTags) -> list[str] | Refusal:
         view.data[run.id] = replace(data, options=options)
         view.writes.options[run.id] = options
         view.writes.tags.extend((run.env_id, tag, run.id) for tag in new)
+        view.apply(Change(replace(run, updated_at=view.now), "tagged"))  # whoever watches the run, or the tag, must hear of it
     return tags

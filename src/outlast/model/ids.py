@@ -50,6 +50,11 @@ def first_id(prefix: str, ms: int) -> str:
     return f"{prefix}_{_encode(max(0, ms), TIME_CHARS)}"
 
 
+def lowest(prefix: str, at: int) -> str:
+    """What every id made at this time, in ms, or later is above."""
+    return f"{prefix}_{_encode(max(0, at), TIME_CHARS)}"
+
+
 def made_at(id_: str) -> int:
     """The time, in ms, at which an id was made.
 

@@ -122,6 +122,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bulk_action_id: str | None = None
     traceparent: str | None = None
     public_token_seconds: int | None = None
+    streams: list[str] = []  # keys of its output streams
     max_duration_off: bool = False  # the trigger asked for no limit, against the task's own
 
 

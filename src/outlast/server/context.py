@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ class Context:
         self.unknown_tasks = unknown_tasks
         self.feed = Feed(engine)
         self.rows = Rows(engine)
+        self.open: Counter[str] = Counter()  # what is held open, by credential and environment
 
     async def caller(self, request: Request) -> Caller:
         return await self.auth.caller(request)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from outlast.model.run import FINAL, Status
+from outlast.model.run import FINAL, Execution, Status
 from outlast.store import runs
 from outlast.store.database import Connection, Row
 
@@ -31,6 +31,7 @@ class Change(msgspec.Struct, kw_only=True, gc=False):
     kind: str
     at: int
     status: Status
+    execution: Execution
     attempt: int
     task: str = ""
     queue: str = ""
@@ -44,6 +45,7 @@ class Change(msgspec.Struct, kw_only=True, gc=False):
 
 class _Data(msgspec.Struct):
     status: Status
+    execution: Execution
     attempt: int = 0
 
 
@@ -94,7 +96,8 @@ def _change(position: Position, row: Row) -> Change:
     env_id, run_id, n, kind, at, data, task, queue, batch_id = row
     found = _data(data)
     return Change(
-        position=position, env_id=env_id, run_id=run_id, n=n, kind=kind, at=at, status=found.status, attempt=found.attempt,
+        position=position, env_id=env_id, run_id=run_id, n=n, kind=kind, at=at, status=found.status,
+        execution=found.execution, attempt=found.attempt,
         task=task or "", queue=queue or "", batch_id=batch_id,
     )  # fmt: skip
 

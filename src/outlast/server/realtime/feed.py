@@ -168,6 +168,11 @@ class Feed:
             subscription.closed = True
             subscription.wake()
 
+    @property
+    def position(self) -> Position:
+        """All up to here has been handed out."""
+        return self._position or Position(0, 0)
+
     # ---- subscriptions
 
     async def enter(self, subscription: Subscription) -> None:

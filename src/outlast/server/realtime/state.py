@@ -84,6 +84,7 @@ def at(pair: Pair, change: Change) -> Pair:
     run = replace(
         run,
         status=change.status,
+        execution=change.execution,
         snapshot=change.n,
         attempt=change.attempt,
         updated_at=change.at,

@@ -1,0 +1,96 @@
+"""Realtime runs as Trigger.dev's clients subscribe to them: one run, tags, a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from outlast.model.duration import parse_duration
+from outlast.model.limits import MAX_TAG_CHARS, MAX_TAGS
+from outlast.server.api.runs import found
+from outlast.server.context import of
+from outlast.server.problem import Problem, invalid
+from outlast.server.realtime import shapes, state
+from outlast.server.realtime.columns import COLUMNS
+from outlast.server.realtime.limits import limited
+from outlast.server.realtime.shapes import Poll, Shape
+from outlast.server.realtime.state import Pair
+from outlast.store import batches, subscribed
+from outlast.store.database import Connection
+
+WINDOW = "24h"  # runs made longer before a subscription began do not belong to it
+ROWS = 1_000  # runs a subscription begins with, the newest
+ROWS_BYTES = 64 * 1024 * 1024  # and what they may hold together: the rest is left out
+FOREVER_MS = 10**15
+
+
+async def one(request: Request) -> Response:
+    """GET /realtime/v1/runs/{run}"""
+    run, _, env_id = await found(request)
+    shape = Shape(env_id=env_id, run_id=run.id, skipped=_skipped(request))
+    with limited(request, env_id):
+        return await shapes.one_run(Poll(request), shape)
+
+
+async def tagged(request: Request) -> Response:
+    """GET /realtime/v1/runs?tags=a,b&createdAt=24h: runs that have all these tags."""
+    caller = await of(request).caller(request)
+    tags = _tags(request)
+    poll, engine = Poll(request), of(request).engine
+    try:
+        window = parse_duration(request.query_params.get("createdAt", WINDOW))
+    except ValueError as error:
+        raise invalid(f"createdAt: {error}", "createdAt") from error
+    since = poll.since(engine.clock.now(), min(window, FOREVER_MS))
+    shape = Shape(env_id=caller.env.id, tags=tags, skipped=_skipped(request), since=since)
+
+    async def snapshot() -> Sequence[Pair]:
+        return await engine.read(lambda tx: _pairs(tx, subscribed.by_tags(tx, caller.env.id, tags, since, ROWS)))
+
+    with limited(request, caller.env.id):
+        return await shapes.many_runs(poll, shape, snapshot)
+
+
+async def batch(request: Request) -> Response:
+    """GET /realtime/v1/batches/{batch}"""
+    caller = await of(request).caller(request)
+    batch_id, engine = request.path_params["batch"], of(request).engine
+    known = len(batch_id) < 100 and "\x00" not in batch_id
+    if not known or await engine.read(lambda tx: batches.read(tx, caller.env.id, batch_id)) is None:
+        raise Problem(404, "Batch not found")
+    shape = Shape(env_id=caller.env.id, batch_id=batch_id, skipped=_skipped(request))
+
+    async def snapshot() -> Sequence[Pair]:
+        return await engine.read(lambda tx: _pairs(tx, subscribed.by_batch(tx, batch_id, ROWS)))
+
+    with limited(request, caller.env.id):
+        return await shapes.many_runs(Poll(request), shape, snapshot)
+
+
+def _pairs(tx: Connection, ids: Sequence[str]) -> list[Pair]:
+    """In the order of the ids."""
+    found: list[Pair] = []
+    size = 0
+    for start in range(0, len(ids), state.READ):
+        some = state.pairs(tx, ids[start : start + state.READ])
+        for run_id in ids[start : start + state.READ]:
+            if run_id in some:
+                found.append(some[run_id])
+                data = some[run_id][1]
+                size += len(data.payload or "") + len(data.output or "") + len(data.metadata or "")
+        if size > ROWS_BYTES:
+            break
+    return found
+
+
+def _tags(request: Request) -> tuple[str, ...]:
+    tags = tuple(dict.fromkeys(tag for tag in request.query_params.get("tags", "").split(",") if tag))
+    if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG_CHARS or "\x00" in tag for tag in tags):
+        raise invalid(f"tags: up to {MAX_TAGS} tags of {MAX_TAG_CHARS} characters", "tags")
+    return tags
+
+
+def _skipped(request: Request) -> frozenset[str]:
+    return frozenset(request.query_params.get("skipColumns", "").split(",")) & COLUMNS.keys()
