@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 In = TypeVar("In", contravariant=True)
 T = TypeVar("T")
+Wire = dict[str, Any]
 
 
 class BatchItem(Generic[In]):
@@ -60,14 +61,16 @@ def trigger(items: Iterable[BatchItem[Any]] | AsyncIterable[BatchItem[Any]]) -> 
     return send("batch.trigger(…)", items, None)
 
 
-def trigger_and_wait(items: Iterable[BatchItem[Any]]) -> PendingBatch[Any]:
-    """Make a run for each item, each with its own task, and wait for all, inside a task.
+def trigger_and_wait(
+    items: Iterable[BatchItem[Any]] | AsyncIterable[BatchItem[Any]], *, timeout: str | float | None = None
+) -> PendingBatch[Any]:
+    """Make a run for each item, each with its own task, and wait for all, inside a task, at most for `timeout`.
 
     Raises:
         InvalidValue: an item without a task, or no item at all.
         OutsideRunError: outside of a task: use trigger there.
     """
-    return wait_for_all("batch.trigger_and_wait(…)", items, None)
+    return wait_for_all("batch.trigger_and_wait(…)", items, None, timeout)
 
 
 def retrieve(batch_id: str) -> Pending[BatchState]:
@@ -77,6 +80,9 @@ def retrieve(batch_id: str) -> Pending[BatchState]:
 
 def send(name: str, items: Iterable[Any] | AsyncIterable[Any], task: _Encodes | str | None) -> Pending[BatchHandle]:
     """More than 1,000 items go in several requests; the handle is of the first, with the count of all."""
+    inside = None if bound.get() is not None else durable.here(name)
+    if inside is not None:
+        return children.batch_trigger(inside, name, _wires(name, items, lambda item: _wire(item, task)))
     if isinstance(items, AsyncIterable):
         source: AsyncIterable[Any] = items
         target = bound.get()  # now: when it is awaited, the Client that asked is no longer named
@@ -84,23 +90,43 @@ def send(name: str, items: Iterable[Any] | AsyncIterable[Any], task: _Encodes | 
     wire = [_wire(item, task) for item in items]
     if not wire:
         raise InvalidValue(f"{name}: there is no item")
-    if bound.get() is None and (here_now := durable.here(name)) is not None:
-        return children.batch_trigger(here_now, name, wire)
     return flow(name, lambda: _send(wire))
 
 
-def wait_for_all(name: str, items: Iterable[Any], task: _Encodes | None) -> PendingBatch[Any]:
+def wait_for_all(
+    name: str, items: Iterable[Any] | AsyncIterable[Any], task: _Encodes | None, timeout: str | float | None
+) -> PendingBatch[Any]:
     journal = durable.required(name)
-    listed = list(items)
-    wire = [_wire(item, task) for item in listed]
-    if not wire:
-        raise InvalidValue(f"{name}: there is no item")
-    known = {t.id: t for item in listed if (t := _task_of(item, task)) is not None}
+    timeout_ms = durable.timeout_ms(timeout, name)
+    known: dict[str, Any] = {}
+
+    def wire(item: Any) -> Wire:
+        if (found := _task_of(item, task)) is not None:
+            known[found.id] = found
+        return _wire(item, task)
 
     def decode(id: str) -> children.Decode:
         return known[id].decode_output if id in known else packets.decode
 
-    return children.batch_trigger_and_wait(journal, name, wire, decode)
+    return children.batch_trigger_and_wait(journal, name, _wires(name, items, wire), timeout_ms, decode)
+
+
+def _wires(name: str, items: Iterable[Any] | AsyncIterable[Any], wire: Callable[[Any], Wire]) -> list[Wire] | AsyncIterator[Wire]:
+    """What has a length is checked now; what makes its items on demand is asked for them when they are needed."""
+    if isinstance(items, AsyncIterable):
+        source: AsyncIterable[Any] = items
+        return (wire(item) async for item in source)
+    if not isinstance(items, Sized):
+        return _as_async(map(wire, items))
+    found = [wire(item) for item in items]
+    if not found:
+        raise InvalidValue(f"{name}: there is no item")
+    return found
+
+
+async def _as_async(items: Iterator[Wire]) -> AsyncIterator[Wire]:
+    for item in items:
+        yield item
 
 
 def _task_of(item: Any, task: Any) -> Any:

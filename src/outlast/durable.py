@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from outlast import current
-from outlast.errors import NestedDurableOpError, OutsideRunError
+from outlast.errors import InvalidValue, NestedDurableOpError, OutsideRunError
+from outlast.model.duration import FORMS, parse_duration
 from outlast.model.failure import Failure
 from outlast.model.journal import Entry, OpKind
+from outlast.model.limits import MAX_FUTURE_MS
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,6 +31,7 @@ class Slot(NamedTuple):
     label: str
     fingerprint: str
     location: str
+    place: int  # the how-manieth operation of its scope; -1: found by its explicit key
 
 
 class Durable(Protocol):
@@ -39,6 +42,8 @@ class Durable(Protocol):
     def entry(self, slot: Slot) -> Entry | None: ...
     async def perform(self, slot: Slot, args: dict[str, Any]) -> Entry: ...
     def waiting_for(self, tasks: set[asyncio.Task[Any]]) -> AbstractContextManager[None]: ...
+    async def noted(self, slot: Slot) -> Entry | None: ...
+    def drop(self, task: asyncio.Task[Any]) -> None: ...
     def take(self, slot: Slot, args: Callable[[], dict[str, Any]]) -> Entry: ...
     def block(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
 
@@ -78,6 +83,23 @@ def fingerprint(value: Any) -> str:
     """Tells other inputs apart. What is no JSON counts by its type."""
     text = msgspec.json.encode(value, order="sorted", enc_hook=lambda other: f"<{type(other).__module__}.{type(other).__qualname__}>")
     return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def timeout_ms(timeout: str | float | None, call: str) -> int | None:
+    """Of a wait: a duration such as "1h30m", or seconds.
+
+    Raises:
+        InvalidValue: neither, negative, or more than ten years.
+    """
+    if timeout is None:
+        return None
+    try:
+        ms = parse_duration(timeout) if isinstance(timeout, str) else round(timeout * 1_000)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise InvalidValue(f"{call}: timeout={timeout!r} is neither seconds nor {FORMS}") from error
+    if not 0 <= ms <= MAX_FUTURE_MS:
+        raise InvalidValue(f"{call}: timeout={timeout!r} must be 0 to ten years")
+    return ms
 
 
 _failure = msgspec.json.Decoder(Failure).decode

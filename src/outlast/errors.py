@@ -10,9 +10,10 @@ OutlastError
 │   ├── DuplicateKeyError      one `key=` twice in one place
 │   ├── NestedDurableOpError   a durable operation inside a step
 │   ├── ScopeLostError         an asyncio task without a place of its own
-│   └── JournalTooLarge        too many durable operations in one run
+│   ├── UndurableTimeout       a timeout of asyncio's ended a wait (in development)
+│   └── JournalTooLarge        too many durable operations in one run, or too large ones
 ├── RunCancelled               the run was cancelled while its code waited
-├── WaitTimedOut               a token was not completed in time
+├── WaitTimedOut               what was waited for did not come in time
 ├── StepFailed                 a step failed after its last try
 ├── InvalidValue               a value that cannot travel, or an option out of range (also a ValueError)
 │   └── TaskPayloadParsedError a payload that does not fit its task's schema
@@ -55,7 +56,18 @@ class DurableError(OutlastError):
 
 
 class JournalMismatch(DurableError):
-    """The code took another way than the execution it continues. Never retried by itself: a new attempt would repeat its children."""
+    """The code took another way than the execution it continues. Never retried by itself: a new attempt would repeat its children.
+
+    When another version of the code recorded it (`is_other_version`), the run waits for a version that fits.
+    """
+
+    def __init__(self, message: str, *, is_other_version: bool = False) -> None:
+        super().__init__(message)
+        self.is_other_version = is_other_version
+
+
+class UndurableTimeout(DurableError):
+    """A timeout of asyncio's ended a durable operation; its clock starts anew in a replay. Raised in development only."""
 
 
 class DuplicateKeyError(DurableError):
@@ -79,7 +91,7 @@ class RunCancelled(OutlastError):
 
 
 class WaitTimedOut(OutlastError):
-    """What `.unwrap()` raises when a token was not completed in time."""
+    """What `.unwrap()` raises when a token was not completed in time, or the `timeout=` of a wait was over."""
 
 
 class StepFailed(OutlastError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, overload
 
 from outlast import current
 from outlast.errors import OutsideRunError
+from outlast.model.journal import Entry
 
 Kind = Literal[
     "on_start_attempt", "on_success", "on_failure", "on_complete", "on_cancel", "on_wait", "on_resume", "catch_error", "middleware"
@@ -126,6 +128,19 @@ on_wait = Register(global_hooks, "on_wait")
 on_resume = Register(global_hooks, "on_resume")
 catch_error = Register(global_hooks, "catch_error")
 middleware = Register(global_hooks, "middleware")
+
+
+def wait_of(entry: Entry, args: dict[str, Any]) -> dict[str, Any]:
+    """What on_wait and on_resume are told, in Trigger.dev's words."""
+    match entry.kind:
+        case "token":
+            return {"type": "token", "token": entry.ref}
+        case "trigger_and_wait":
+            return {"type": "task", "run_id": entry.ref, "task": entry.label}
+        case "batch_and_wait":
+            return {"type": "batch", "batch_id": entry.ref, "run_count": len(args.get("items", ()))}
+        case _:
+            return {"type": "duration", "date": datetime.fromtimestamp((entry.due_at or 0) / 1_000, UTC)}
 
 
 class Local(Generic[T]):

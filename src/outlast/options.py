@@ -15,11 +15,9 @@ Machine = Literal["micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "la
 LATER = {
     "debounce": "debounce= comes with flow control",
     "version": "version= comes with deploys",
-    "detached": "detached= comes with durable waits",
     "isolation": "isolation= comes with durable waits",
     "retry_journal": "retry_journal= comes with durable waits",
     "on_cancel_when_suspended": "on_cancel_when_suspended= comes with durable waits",
-    "timeout": "timeout= comes with durable waits",
 }
 
 
@@ -51,9 +49,12 @@ class TriggerOptions(TypedDict, total=False):
     debounce: Debounce
     version: str
     test: bool
+    detached: bool
 
 
 class WaitOptions(TriggerOptions, total=False):
+    """`key`: finds the operation in a replay, instead of its place. `timeout`: of the wait, "1h30m" or seconds; the run goes on."""
+
     key: str
     timeout: str | float
 
@@ -65,6 +66,7 @@ _WIRE = {
     "max_attempts": "maxAttempts",
     "machine": "machine",
     "test": "test",
+    "detached": "detached",
 }
 
 

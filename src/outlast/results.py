@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from outlast.errors import SubtaskFailed
+from outlast.errors import SubtaskFailed, WaitTimedOut
 
 Out = TypeVar("Out", covariant=True)
 
@@ -67,6 +67,18 @@ class Result(Generic[Out]):
         return f"Result(ok={self.ok}, run_id={self.run_id!r}, {side})"
 
 
+class TimedOut(Result[Out]):
+    """What was waited for did not come in time. A run that was waited for goes on: `run_id` names it."""
+
+    __slots__ = ()
+
+    def unwrap(self) -> Out:
+        """Raises:
+        WaitTimedOut: always.
+        """
+        raise WaitTimedOut(self.error.message)
+
+
 class BatchResult(Generic[Out]):
     """The results of a batch, in the order of its items.
 
@@ -84,7 +96,7 @@ class BatchResult(Generic[Out]):
         """All outputs.
 
         Raises:
-            SubtaskFailed: of the first run that failed.
+            SubtaskFailed, WaitTimedOut: of the first run that failed, or was not over in time.
         """
         return [run.unwrap() for run in self.runs]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import time
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
@@ -24,7 +26,7 @@ from outlast.model.retry import Retry
 from outlast.options import TriggerOptions, WaitOptions, body
 from outlast.pending import Pending, PendingBatch, PendingResult
 from outlast.queues import Queue
-from outlast.results import BatchResult, Result
+from outlast.results import BatchResult, Result, RunError, TimedOut
 from outlast.schema import Schema
 
 T1 = TypeVar("T1")
@@ -98,9 +100,9 @@ class SyncTask(Generic[In, Out]):
         """Make a run for each item, 1,000 in one request."""
         return self._task.batch_trigger(items).block()
 
-    def batch_trigger_and_wait(self, items: Iterable[In | BatchItem[In]]) -> BatchResult[Out]:
+    def batch_trigger_and_wait(self, items: Iterable[In | BatchItem[In]], *, timeout: str | float | None = None) -> BatchResult[Out]:
         """Make a run for each item and wait for all, inside a `def` task."""
-        return self._task.batch_trigger_and_wait(items).block()
+        return self._task.batch_trigger_and_wait(items, timeout=timeout).block()
 
 
 class Task(Generic[In, Out]):
@@ -154,17 +156,21 @@ class Task(Generic[In, Out]):
     def trigger_and_wait(self, payload: Any = None, **options: Unpack[WaitOptions]) -> PendingResult[Out]:
         """Make a run and wait for its end; a Result says how it went. Inside a task the wait holds no slot and survives a crash.
 
+        With `timeout` ("1h30m", or seconds) the wait may end first: `error.name` is WaitTimedOut, and the run goes on.
+
         Raises:
             NotBuiltYet: in a hook, where nothing can be recorded.
         """
         name, target = f"{self.id}.trigger_and_wait(…)", bound.get()
-        key = options.pop("key", None)
+        key, timeout = options.pop("key", None), durable.timeout_ms(options.pop("timeout", None), name)
         wire = body(self.encode_payload(payload), options)
         if (here := durable.here(name)) is not None:
-            return children.trigger_and_wait(here, name, self.id, wire, key, self.decode_output)
+            return children.trigger_and_wait(here, name, self.id, wire, key, timeout, self.decode_output)
         if current_attempt.get() is not None:
             raise NotBuiltYet("trigger_and_wait in a hook or middleware: use trigger there, or wait in the task's function")
-        return PendingResult(name, lambda: run(self._and_wait(wire), target), lambda: run_sync(self._and_wait(wire), target))
+        return PendingResult(
+            name, lambda: run(self._and_wait(wire, timeout), target), lambda: run_sync(self._and_wait(wire, timeout), target)
+        )
 
     def batch_trigger(self, items: Items[In]) -> Pending[BatchHandle]:
         """Make a run for each item, in order, 1,000 in one request; items may come from an async iterable.
@@ -174,14 +180,17 @@ class Task(Generic[In, Out]):
         """
         return send(f"{self.id}.batch_trigger(…)", cast("Any", items), self)
 
-    def batch_trigger_and_wait(self, items: Iterable[In | BatchItem[In]]) -> PendingBatch[Out]:
+    def batch_trigger_and_wait(self, items: Items[In], *, timeout: str | float | None = None) -> PendingBatch[Out]:
         """Make a run for each item and wait for all, inside a task; the results come in the order of the items.
+
+        Items may come from an async iterable. With `timeout` ("1h30m", or seconds) those that are not over then have the error
+        WaitTimedOut; their runs go on.
 
         Raises:
             OutsideRunError: outside of a task: use batch_trigger there.
             ValidationError: an item does not fit; nothing was sent.
         """
-        return wait_for_all(f"{self.id}.batch_trigger_and_wait(…)", items, self)
+        return wait_for_all(f"{self.id}.batch_trigger_and_wait(…)", cast("Any", items), self, timeout)
 
     @property
     def sync(self) -> SyncTask[In, Out]:
@@ -233,9 +242,11 @@ class Task(Generic[In, Out]):
             payload_schema=o.json_schema or self.schema.json_schema(),
         )
 
-    def _and_wait(self, wire: dict[str, Any]) -> Flow[Result[Out]]:
+    def _and_wait(self, wire: dict[str, Any], timeout: int | None) -> Flow[Result[Out]]:
         handle: RunHandle[Any] = yield requests.trigger(self.id, wire)
-        outcome = yield from wait_for(handle.id)
+        outcome = yield from wait_for(handle.id, None if timeout is None else timeout / 1_000)
+        if not outcome.done:
+            return TimedOut(False, handle.id, self.id, RunError("WaitTimedOut", f"run {handle.id} was not over in {timeout} ms"))
         if not outcome.ok:
             return Result(False, handle.id, self.id, requests.run_error(outcome))
         return Result(True, handle.id, self.id, self.decode_output(outcome.output, outcome.output_type))
@@ -248,10 +259,13 @@ class Task(Generic[In, Out]):
         return f"<task {self.id}>"
 
 
-def wait_for(run_id: str) -> Flow[requests.Outcome]:
+def wait_for(run_id: str, seconds: float | None = None) -> Flow[requests.Outcome]:
+    """How it ended; when the time is over before, the outcome says that it is not done."""
+    until = math.inf if seconds is None else time.monotonic() + seconds
     while True:
-        outcome: requests.Outcome = yield requests.run_result(run_id, WAIT_SECONDS)
-        if outcome.done:
+        left = max(0.0, until - time.monotonic())
+        outcome: requests.Outcome = yield requests.run_result(run_id, math.ceil(min(WAIT_SECONDS, left)))
+        if outcome.done or time.monotonic() >= until:
             return outcome
 
 

@@ -5,35 +5,44 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from outlast import durable, values
 from outlast.client import requests
 from outlast.client.answers import Token, TokenHandle
 from outlast.client.calls import Flow, Pages, bound, call, run
-from outlast.errors import InvalidValue, WaitTimedOut
+from outlast.errors import InvalidValue
 from outlast.idempotency import hashed
 from outlast.model import payload as packets
 from outlast.model.limits import MAX_FUTURE_MS
 from outlast.pending import Pending, PendingResult
 from outlast.races import Won, as_completed, first
 from outlast.races import any_ as any
-from outlast.results import Result, RunError
+from outlast.results import Result, RunError, TimedOut
 from outlast.schema import Schema
 
 __all__ = [
     "Won", "any", "as_completed", "complete_token", "create_token", "first", "for_", "for_token", "list_tokens", "retrieve_token", "until",
 ]  # fmt: skip
 
-T = TypeVar("T")
-
 _MS = {"seconds": 1_000, "minutes": 60_000, "hours": 3_600_000, "days": 86_400_000, "weeks": 604_800_000}
+_MONTH_MS = 28 * 86_400_000  # the shortest: enough to tell that a number of them is absurd
 
 
 def for_(
-    *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0, weeks: float = 0, key: str | None = None
+    *,
+    seconds: float = 0,
+    minutes: float = 0,
+    hours: float = 0,
+    days: float = 0,
+    weeks: float = 0,
+    months: int = 0,
+    years: int = 0,
+    key: str | None = None,
 ) -> Pending[None]:
     """Wait for a time; all units add up. The end is fixed when it begins, by the server's clock, and never moves.
+
+    Months and years are those of the calendar, in UTC: a month after 31 January is the last of February.
 
     Raises:
         InvalidValue: a negative time, or more than ten years.
@@ -41,21 +50,26 @@ def for_(
     """
     given = {"seconds": seconds, "minutes": minutes, "hours": hours, "days": days, "weeks": weeks}
     total = sum(amount * _MS[unit] for unit, amount in given.items())
-    if not 0 <= total <= MAX_FUTURE_MS:
-        raise InvalidValue(f"wait.for_: the time must be 0 to ten years, and is {total / 1_000:g} seconds")
-    return _wait("wait.for_(…)", "for", {"ms": round(total)}, key)
+    of_calendar = months + 12 * years
+    if not (total >= 0 and of_calendar >= 0 and total + of_calendar * _MONTH_MS <= MAX_FUTURE_MS):
+        raise InvalidValue(f"wait.for_: the time must be 0 to ten years, and is {total / 1_000:g} seconds and {of_calendar} months")
+    if of_calendar != int(of_calendar):
+        raise InvalidValue("wait.for_: months and years are whole numbers")
+    return _wait("wait.for_(…)", "for", {"ms": round(total), **({"months": int(of_calendar)} if of_calendar else {})}, key)
 
 
-def until(date: datetime, *, key: str | None = None) -> Pending[None]:
+def until(date: datetime, *, throw_if_in_the_past: bool = False, key: str | None = None) -> Pending[None]:
     """Wait until a moment. One in the past is over at once.
 
     Raises:
-        InvalidValue: a date without a zone, or more than ten years away.
+        InvalidValue: a date without a zone.
+        Unprocessable: more than ten years away; or in the past, with `throw_if_in_the_past`.
         OutsideRunError: outside of a task.
     """
     if date.tzinfo is None:
         raise InvalidValue(f"wait.until: {date.isoformat()} has no time zone: use datetime(…, tzinfo=UTC)")
-    return _wait("wait.until(…)", "until", {"until": round(date.timestamp() * 1_000)}, key)
+    strict = {"strict": 1} if throw_if_in_the_past else {}
+    return _wait("wait.until(…)", "until", {"until": round(date.timestamp() * 1_000), **strict}, key)
 
 
 def _wait(call: str, label: str, args: dict[str, int], key: str | None) -> Pending[None]:
@@ -67,22 +81,6 @@ def _wait(call: str, label: str, args: dict[str, int], key: str | None) -> Pendi
         await here.perform(slot, args)
 
     return Pending(call, go, lambda: here.block(go))
-
-
-class TokenResult(Result[T]):
-    """How the wait for a token ended: `output`, or `error` when it was not completed in time."""
-
-    __slots__ = ()
-
-    def unwrap(self) -> T:
-        """The value it was completed with.
-
-        Raises:
-            WaitTimedOut: it was not completed in time.
-        """
-        if not self.ok:
-            raise WaitTimedOut(self.error.message)
-        return self.output
 
 
 def create_token(
@@ -130,8 +128,12 @@ def _one(body: dict[str, Any]) -> Flow[TokenHandle]:
     return (yield requests.create_token(body))
 
 
-def for_token(token: TokenHandle | Token | str, *, type: Any = None, key: str | None = None) -> PendingResult[Any]:
+def for_token(
+    token: TokenHandle | Token | str, *, type: Any = None, timeout: str | float | None = None, key: str | None = None
+) -> PendingResult[Any]:
     """Wait until a token is completed, or its time is over. `type` checks and reads the value, as a payload's annotation does.
+
+    `timeout`: of this wait alone, "1h30m" or seconds; the token stays open for others. `.unwrap()` raises WaitTimedOut.
 
     Raises:
         OutsideRunError: outside of a task.
@@ -140,14 +142,15 @@ def for_token(token: TokenHandle | Token | str, *, type: Any = None, key: str | 
     here = durable.required(name)
     token_id = token if isinstance(token, str) else token.id
     slot = here.slot("token", token_id, key, "", name)
+    args = {"id": token_id, "timeout_ms": durable.timeout_ms(timeout, name)}
 
     async def go() -> Result[Any]:
-        entry = await here.perform(slot, {"id": token_id})
+        entry = await here.perform(slot, args)
         if entry.status == "ok":
             schema = Schema(_nothing, type)
-            return TokenResult(True, token_id, "token", schema.read(entry.value, entry.value_type or packets.JSON))
+            return Result(True, token_id, "token", schema.read(entry.value, entry.value_type or packets.JSON))
         failure = durable.failure(entry)
-        return TokenResult(False, token_id, "token", RunError(failure.name, failure.message))
+        return TimedOut(False, token_id, "token", RunError(failure.name, failure.message))
 
     return PendingResult(name, go, lambda: here.block(go))
 

@@ -34,16 +34,16 @@ async def test_a_trigger_is_one_post_with_a_packet_and_its_type(wire: Wire) -> N
 async def test_options_have_their_names_of_the_wire(wire: Wire) -> None:
     await tasks.trigger(
         "t", 1, delay=datetime(2027, 1, 1, tzinfo=UTC), ttl=60, priority=10, tags="user:1", metadata={"plan": "pro"}, queue="paid",
-        concurrency_key=7, max_attempts=5, max_duration=None, machine="micro", idempotency_key_ttl="7d", test=True,
+        concurrency_key=7, max_attempts=5, max_duration=None, machine="micro", idempotency_key_ttl="7d", test=True, detached=True,
     )  # fmt: skip
     assert wire.options == {
         "payloadType": "application/json", "delay": "2027-01-01T00:00:00+00:00", "ttl": 60, "priority": 10, "tags": ["user:1"],
         "metadata": '{"plan":"pro"}', "metadataType": "application/json", "queue": {"name": "paid"}, "concurrencyKey": "7",
-        "maxAttempts": 5, "maxDuration": None, "machine": "micro", "idempotencyKeyTTL": "7d", "test": True,
+        "maxAttempts": 5, "maxDuration": None, "machine": "micro", "idempotencyKeyTTL": "7d", "test": True, "detached": True,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [{"debounce": Debounce("k", "5s")}, {"version": "1"}, {"detached": True}])
+@pytest.mark.parametrize("options", [{"debounce": Debounce("k", "5s")}, {"version": "1"}, {"isolation": "process"}])
 def test_what_comes_later_is_refused_by_its_name(wire: Wire, options: dict[str, Any]) -> None:
     with pytest.raises(NotBuiltYet, match=f"{next(iter(options))}= comes with"):
         tasks.trigger("t", 1, **options)

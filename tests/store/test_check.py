@@ -29,7 +29,8 @@ DAMAGE = {
     "a parked run is found by versions": "DELETE FROM parked",
     "only parked runs are parked": "UPDATE runs SET execution = 'DELAYED' WHERE execution = 'PENDING_VERSION'",
     "a waiting run waits for something": "UPDATE journal SET status = 'abandoned'",
-    "a wait has its timer": "DELETE FROM timers WHERE kind = 'wait'",
+    "a wait that ends has its timer": "DELETE FROM timers WHERE kind = 'wait'",
+    "a wait's timer goes with the wait": "UPDATE journal SET status = 'ok' WHERE kind = 'wait'",
     "a child that is waited for is not over": "UPDATE runs SET finished_at = 1 WHERE parent_id IS NOT NULL",
     "a batch that is waited for is not over": "UPDATE batches SET completed_at = 1",
     "a token that is waited for knows its waiter": "DELETE FROM edges",
@@ -61,11 +62,11 @@ async def furnish(house: House) -> None:
     waits: dict[OpKind, dict[str, Any]] = {
         "trigger_and_wait": {"child": child},
         "batch_and_wait": {"items": [child, child]},
-        "wait": {"until": house.clock.now() + 70_000},
+        "wait": {},
         "token": {"token_id": token.token_id},
     }
     for kind, more in waits.items():
-        entry = Entry(kind, kind, "", "", "ok")
+        entry = Entry(kind, kind, "", "", "ok", due_at=house.clock.now() + 70_000)
         made = await house.engine.call(durable.record, Record(run_id=parent.run.id, epoch=parent.run.epoch, journal=1, entry=entry, **more))
         assert isinstance(made, Entry), made
     blocked = Suspend(run_id=parent.run.id, epoch=parent.run.epoch, journal=1, seen=0, executor="x1")

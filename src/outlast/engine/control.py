@@ -46,7 +46,7 @@ def cancel_children(view: View, c: CancelChildren) -> int:
     for child in c.children:
         run = view.run(child)
         if run is not None and not run.is_final:
-            view.apply(lifecycle.cancel(run, reason=f"Parent run {c.parent_id} was cancelled", now=view.now))
+            view.apply(lifecycle.cancel(run, reason=c.reason.replace("{parent}", c.parent_id), now=view.now))
             cancelled += 1
     if not c.children:
         view.writes.gone_work.append((c.work_id,))

@@ -47,6 +47,8 @@ def unpark(view: View, u: Unpark) -> Run | Refusal | None:
     run = view.run(u.run_id, u.env_id)
     if run is None or run.execution is not Execution.PENDING_VERSION:
         return None
+    if run.started_at is not None and run.version == view.catalog.environment(view.tx, u.env_id).current_version:
+        return None  # the version that its journal does not fit
     asked = None if run.queue == f"task/{run.task}" else run.queue
     place = view.place(u.env_id, run.task, asked, run.locked_version)
     if place.queue_id is None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from outlast.engine import tokens, triggers
 from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
-from outlast.engine.view import View
+from outlast.engine.view import WAIT_TIMER, View
 from outlast.model import lifecycle
-from outlast.model.journal import Entry, entry_id
+from outlast.model.failure import Failure
+from outlast.model.journal import REFUSED, TIMED_OUT, Entry, entry_id
 from outlast.model.refusal import Refusal
 from outlast.model.requests import CreateBatch, FailBatchItem, Forsake, GoCold, Record, Suspend, Trigger, Triggered, WaitOver
+from outlast.model.result import encode_failure
 from outlast.model.run import Execution, Run, Status
-from outlast.store import journal
+from outlast.store import batches, journal
 from outlast.store.database import Connection
 
-WAIT_TIMER = "wait"
+CANCEL_BATCH = "cancel_batch"  # a work item: some hundred runs per transaction
 
 
 def _needs_entry(item: Record | Forsake, wants: Rows) -> None:
@@ -53,7 +56,7 @@ def _append(tx: Connection, records: Sequence[Record]) -> list[Entry | None]:
 
 
 def _is_plain(r: Record) -> bool:
-    return r.entry.status != "pending" and r.child is None and not r.items and r.until is None and r.token_id is None
+    return r.entry.status != "pending" and r.child is None and not r.items and r.entry.due_at is None and r.token_id is None
 
 
 @operation(needs=_needs_entry, lanes=_lanes, alone=_append)
@@ -67,16 +70,23 @@ def record(view: View, r: Record) -> Entry | Refusal:
     known = view.entry(entry_id(r.run_id, r.journal, r.entry.key))
     if known is not None:
         return known
+    made = _made(view, run, r)
+    if isinstance(made, Refusal):
+        # recorded too: whoever replays this must be refused again, also when it would be possible by then
+        failure = Failure(name="Unprocessable", message=made.message)
+        made = view.record(run, replace(r.entry, status="error", value=encode_failure(failure), value_type=REFUSED))
+    return made
+
+
+def _made(view: View, run: Run, r: Record) -> Entry | Refusal:
     if r.child is not None:
         return _record_child(view, run, r.entry, r.child)
     if r.items:
         return _record_batch(view, run, r)
     if r.token_id is not None:
         return tokens.wait_for(view, run, r.entry, r.token_id, f"{run.journal}:{r.entry.key}")
-    if r.until is not None and r.until > view.now:
-        entry = view.record(run, replace(r.entry, status="pending", ref=str(r.until)))
-        view.writes.timers.add((r.until, WAIT_TIMER, entry_id(run.id, run.journal, entry.key)))
-        return entry
+    if r.entry.kind == "wait" and r.entry.due_at is not None and r.entry.due_at > view.now:
+        return view.record(run, replace(r.entry, status="pending"))
     return view.record(run, r.entry)
 
 
@@ -151,8 +161,23 @@ def forsake(view: View, f: Forsake) -> None:
     if run is None or _fence(run, f.epoch, f.journal) is not None:
         return
     entry = view.entry(entry_id(f.run_id, f.journal, f.key))
-    if entry is not None and entry.status == "pending":
+    if entry is None or entry.status not in ("pending", "abandoned"):
+        return
+    if f.cancel and entry.ref is not None:
+        _cancel_made(view, run, entry)
+    if entry.status == "pending":
         view.rewrite(run, replace(entry, status="abandoned"))
+
+
+def _cancel_made(view: View, run: Run, entry: Entry) -> None:
+    """The runs of an operation nobody needs any more. One that others made by the same idempotency key is theirs."""
+    assert entry.ref is not None
+    if entry.kind == "batch_and_wait":
+        view.writes.work.append((view.new_id("work"), CANCEL_BATCH, entry.ref, view.now))
+    elif entry.kind == "trigger_and_wait":
+        child = view.run(entry.ref, run.env_id)
+        if child is not None and not child.is_final and (child.parent_id, child.parent_key) == (run.id, f"{run.journal}:{entry.key}"):
+            view.apply(lifecycle.cancel(child, reason=f"its parent {run.id} needs it no more", now=view.now))
 
 
 def _needs_unanswered(s: Suspend, wants: Rows) -> None:
@@ -165,10 +190,12 @@ def suspend(view: View, s: Suspend) -> Run | Refusal:
     run = view.run(s.run_id)
     if run is None:
         return Refusal("not_found", f"run {s.run_id} does not exist")
+    if run.epoch == s.epoch and run.journal != s.journal:  # an attempt that was over already; the next one runs under its epoch
+        return Refusal("stopping", f"run {s.run_id} keeps the journal of attempt {run.journal} now, not {s.journal}")
     if any(view.entry(entry_id(s.run_id, s.journal, key)) is None for key in s.unanswered):
         # it was refused a moment ago, which the code has not heard yet: nobody would ever wake the run
         return Refusal("newer", f"run {s.run_id} waits for an operation that was refused", {"journal": s.journal})
-    return view.apply(lifecycle.suspend(run, epoch=s.epoch, seen=s.seen, executor=s.executor, now=view.now))
+    return view.apply(lifecycle.suspend(run, epoch=s.epoch, seen=s.seen, executor=s.executor, active_ms=s.active_ms, now=view.now))
 
 
 def _needs_run(g: GoCold, wants: Rows) -> None:
@@ -190,7 +217,16 @@ def _needs_wait(w: WaitOver, wants: Rows) -> None:
 
 @operation(needs=_needs_wait)
 def wait_over(view: View, w: WaitOver) -> None:
+    """What it waited for has not come in time: that is a result, and stays one in every replay."""
     if w.due_at > view.now:
         return
     view.writes.gone_timers.add((w.due_at, WAIT_TIMER, w.entry_id))
-    view.settle(w.run_id, w.entry_id.partition(":")[2], "ok")
+    entry, journal_key = view.entry(w.entry_id), w.entry_id.partition(":")[2]
+    if entry is None or entry.kind == "wait":
+        return view.settle(w.run_id, journal_key, "ok")
+    if entry.kind == "batch_and_wait" and entry.ref:
+        done = msgspec.json.encode(batches.finished(view.tx, entry.ref)).decode()
+        return view.settle(w.run_id, journal_key, "error", done, TIMED_OUT)
+    what = f"token {entry.ref}" if entry.kind == "token" else f"run {entry.ref} of {entry.label}"
+    failure = Failure(name="WaitTimedOut", message=f"{what} was not over in time: its wait had a timeout")
+    return view.settle(w.run_id, journal_key, "error", encode_failure(failure), TIMED_OUT)

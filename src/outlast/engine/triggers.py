@@ -173,6 +173,7 @@ def _new_run(view: View, t: Trigger, place: Placement, parent: Run | None) -> Ru
         max_attempts=t.max_attempts,
         max_duration=t.max_duration,
         is_test=t.is_test,
+        detached=int(t.detached),
     )
 
 

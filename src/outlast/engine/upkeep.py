@@ -9,6 +9,7 @@ from typing import Any
 
 from outlast.engine import attempts, control, due, durable, queues, sessions, tokens
 from outlast.engine.engine import Engine
+from outlast.engine.view import WAIT_TIMER
 from outlast.model.limits import LEASE_MS, UPKEEP_MS
 from outlast.model.requests import CancelChildren, CloseSession, DropWork, Due, Lose, ReopenQueue, TimeOutToken, Unpark, WaitOver
 from outlast.store import catalog, events, idempotency, lanes, runs, timers
@@ -73,7 +74,7 @@ class Upkeep:
         return done
 
     def _due(self, kind: str, ref: str, due_at: int) -> asyncio.Future[Any]:
-        if kind == durable.WAIT_TIMER:
+        if kind == WAIT_TIMER:
             return self.engine.submit(durable.wait_over, WaitOver(run_id=ref.partition(":")[0], entry_id=ref, due_at=due_at))
         if kind == tokens.TIMER:
             return self.engine.submit(tokens.time_out_token, TimeOutToken(token_id=ref, due_at=due_at))
@@ -87,6 +88,8 @@ class Upkeep:
             match kind:
                 case "cancel_children":
                     await self._cancel_children(work_id, ref)
+                case durable.CANCEL_BATCH:
+                    await self._cancel_batch(work_id, ref)
                 case "unpark":
                     await self._unpark(work_id, int(ref))
                 case "reopen":
@@ -104,6 +107,15 @@ class Upkeep:
                 control.cancel_children, CancelChildren(work_id=work_id, parent_id=parent_id, children=children), bulk=True
             )
             if not children:
+                return
+
+    async def _cancel_batch(self, work_id: str, batch_id: str) -> None:
+        reason = "its parent needs it no more"
+        while True:
+            found = await self.engine.read(lambda tx: runs.of_batch(tx, batch_id, control.CASCADE))
+            item = CancelChildren(work_id=work_id, parent_id=batch_id, children=found, reason=reason)
+            await self.engine.call(control.cancel_children, item, bulk=True)
+            if not found:
                 return
 
     async def _unpark(self, work_id: str, env_id: int) -> None:

@@ -39,6 +39,7 @@ from outlast.store.sessions import Session
 from outlast.store.waitpoints import Token
 
 TIMER = "run"
+WAIT_TIMER = "wait"  # of an entry of a journal
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -113,6 +114,8 @@ class View:
             assert run.execution in TRANSITIONS[old.execution] or run.execution is old.execution, f"{old.execution} → {run.execution}"
             if run.id not in self.events:
                 run = msgspec.structs.replace(run, snapshot=old.snapshot + 1)
+            if run.journal != old.journal and old.next_seq:
+                self.writes.ended_journals.add(run.id)
         for effect in change.effects:
             run = self._effect(run, old, effect)
         self.runs[run.id] = run
@@ -165,7 +168,7 @@ class View:
                 if writes.parked.pop(run.id, None) is None:
                     writes.unparked.append((run.env_id, run.task, run.id))
             case Finish():
-                self._finish(run, effect)
+                self._finish(run, old, effect)
             case CancelChildren():
                 writes.work.append((self.new_id("work"), "cancel_children", run.id, self.now))
             case TellWorker():
@@ -175,12 +178,14 @@ class View:
                 assert_never(effect)
         return run
 
-    def _finish(self, run: Run, done: Finish) -> None:
+    def _finish(self, run: Run, old: Run | None, done: Finish) -> None:
         self.writes.results[run.id] = done
         self.hashes[run.id] = done.result_hash
         self.finished.add(run.id)
         if run.status in FAILED:
             self.writes.failures.append((run.env_id, run.id))
+        if old is not None and (old.next_seq or old.execution is Execution.SUSPENDED):
+            self.writes.ended_journals.add(run.id)
         self._tell_waiters(run, done)
         if run.batch_id is None:
             return
@@ -222,19 +227,29 @@ class View:
 
     def record(self, run: Run, entry: Entry) -> Entry:
         """A new entry of the run's journal; one that is done already takes the next place in the order of delivery."""
-        if entry.status != "pending":
-            entry = msgspec.structs.replace(entry, seq=run.next_seq, ended_at=self.now)
-            self._count(run)
         id_ = entry_id(run.id, run.journal, entry.key)
+        if entry.status != "pending":
+            entry = msgspec.structs.replace(entry, seq=run.next_seq, due_at=None, ended_at=self.now)
+            self._count(run)
+        elif entry.due_at is not None:
+            self.writes.timers.add((entry.due_at, WAIT_TIMER, id_))
         self.entries[id_] = entry
-        self.writes.born_entries[id_] = (run.id, run.journal, run.epoch, entry)
+        self.writes.born_entries[id_] = (run.id, run.journal, run.epoch, run.version or "", entry)
         return entry
 
     def rewrite(self, run: Run, entry: Entry) -> None:
+        """An entry that is not pending any more; its timer goes with that."""
         id_ = entry_id(run.id, run.journal, entry.key)
+        if entry.due_at is not None:
+            timer = (entry.due_at, WAIT_TIMER, id_)
+            if timer in self.writes.timers:
+                self.writes.timers.discard(timer)
+            else:
+                self.writes.gone_timers.add(timer)
+            entry = msgspec.structs.replace(entry, due_at=None)
         self.entries[id_] = entry
-        if id_ in self.writes.born_entries:
-            self.writes.born_entries[id_] = (run.id, run.journal, run.epoch, entry)
+        if (born := self.writes.born_entries.get(id_)) is not None:
+            self.writes.born_entries[id_] = (*born[:4], entry)
         else:
             self.writes.journal[id_] = entry
 

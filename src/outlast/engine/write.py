@@ -30,6 +30,7 @@ def write(view: View) -> None:
     journal.remove_waiters(tx, w.gone_waiters)
     timers.remove(tx, sorted(w.gone_timers))
     timers.add(tx, sorted(w.timers))
+    timers.forget_waits(tx, w.ended_journals)
     timers.remove_work(tx, w.gone_work)
     timers.add_work(tx, w.work)
     if w.sessions:

@@ -44,6 +44,7 @@ class Writes:
     logs: list[LogLine] = field(default_factory=list[LogLine])
     born_entries: dict[str, Written] = field(default_factory=dict[str, Written])
     journal: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    ended_journals: set[str] = field(default_factory=set[str])  # runs whose pending waits nobody waits for any more
     waiters: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     gone_waiters: list[str] = field(default_factory=list[str])
     tokens: set[str] = field(default_factory=set[str])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from outlast.model.limits import MAX_FUTURE_MS
@@ -37,3 +39,18 @@ def format_duration(ms: int) -> str:
         if number:
             parts.append(f"{number}{unit}")
     return "".join(parts) or "0s"
+
+
+def add_months(at: int, months: int) -> int:
+    """Calendar months after a time in UTC; the 31st becomes the last day of a shorter month.
+
+    Example:
+        >>> add_months(1_706_659_200_000, 1) - 1_706_659_200_000 == 29 * 86_400_000  # 31 January 2024
+        True
+    """
+    if not months:
+        return at
+    then = datetime.fromtimestamp(at / 1_000, UTC)
+    year, month = divmod(then.year * 12 + then.month - 1 + months, 12)
+    moved = then.replace(year=year, month=month + 1, day=min(then.day, monthrange(year, month + 1)[1]))
+    return at + round((moved - then).total_seconds() * 1_000)

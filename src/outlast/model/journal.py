@@ -8,14 +8,21 @@ import msgspec
 
 EntryStatus = Literal["pending", "ok", "error", "abandoned"]
 OpKind = Literal["trigger", "trigger_and_wait", "batch", "batch_and_wait", "wait", "token", "step", "mark"]
+LONG = frozenset({"trigger_and_wait", "batch_and_wait", "wait", "token"})  # the others are answered as soon as they are durable
+TIMED_OUT = "outlast/timed-out"  # the value type of an error entry whose wait was over before what it waited for
+REFUSED = "outlast/refused"  # of one that the server would not make; its value is a Failure
 MAX_ENTRIES = 10_000
+MANY_ENTRIES = 1_000  # from here on the run's log warns: a replay takes longer with each
+MAX_JOURNAL_BYTES = 50 * 1024 * 1024  # of results: all of them are read before a replay begins
 MAX_VALUE_BYTES = 10 * 1024 * 1024
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One durable operation. `seq` is the order in which completions are delivered, None while it is pending.
 
-    `ref` names what it made: the child run, the batch, or the time a wait ends. The two times are for people to look at.
+    `ref` names what it made: the child run or the batch. `place`: the how-manieth of its scope it is, -1 when a `key=` finds it.
+    `due_at`: when its time is over, while it is pending. `version`: of the code that recorded it, told to replays only.
+    `began_at` and `ended_at` are for people to look at.
     """
 
     key: str
@@ -30,6 +37,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     location: str = ""
     began_at: int | None = None
     ended_at: int | None = None
+    place: int = -1
+    due_at: int | None = None
+    version: str = ""
 
 
 def entry_id(run_id: str, journal: int, key: str) -> str:

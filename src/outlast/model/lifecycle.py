@@ -36,7 +36,7 @@ TRANSITIONS: Final[dict[Execution, frozenset[Execution]]] = {
     E.QUEUED: frozenset({E.QUEUED, E.DEQUEUED, E.EXECUTING, E.PENDING_VERSION, E.FINISHED}),
     E.DEQUEUED: frozenset({E.EXECUTING, E.QUEUED, E.PENDING_CANCEL, E.FINISHED}),
     E.EXECUTING: frozenset(
-        {E.EXECUTING, E.EXECUTING_WITH_WAITPOINTS, E.SUSPENDED, E.QUEUED, E.PENDING_CANCEL, E.FINISHED},
+        {E.EXECUTING, E.EXECUTING_WITH_WAITPOINTS, E.SUSPENDED, E.QUEUED, E.PENDING_VERSION, E.PENDING_CANCEL, E.FINISHED},
     ),
     E.EXECUTING_WITH_WAITPOINTS: frozenset({E.EXECUTING, E.SUSPENDED, E.QUEUED, E.PENDING_CANCEL, E.FINISHED}),
     E.SUSPENDED: frozenset({E.QUEUED, E.EXECUTING, E.FINISHED}),
@@ -91,6 +91,8 @@ def unpark(run: Run, *, queue_id: int, queue: str, to: str, ttl_ms: int | None, 
     """The task and queue of a parked run are known now. One that is still delayed goes on being delayed."""
     if run.execution is not E.PENDING_VERSION:
         return Refusal("invalid", f"run {run.id} is {run.status.value}, not PENDING_VERSION")
+    if run.started_at is not None:  # it waited for a version that fits its journal
+        return Change(replace(run, execution=E.QUEUED, updated_at=now), "resumed", (UNPARK, ENQUEUE))
     run = replace(run, queue_id=queue_id, queue=queue, route=to, ttl_ms=run.ttl_ms if run.ttl_ms is not None else ttl_ms, updated_at=now)
     if run.due_at is not None and run.due_at > now:
         return Change(replace(run, status=Status.DELAYED, execution=E.DELAYED), "delayed", (UNPARK, SET_TIMER))
@@ -98,7 +100,7 @@ def unpark(run: Run, *, queue_id: int, queue: str, to: str, ttl_ms: int | None, 
     return Change(out, "queued", (UNPARK, *effects))
 
 
-def suspend(run: Run, *, epoch: int, seen: int, executor: str, now: int) -> Change | Refusal:
+def suspend(run: Run, *, epoch: int, seen: int, executor: str, active_ms: int, now: int) -> Change | Refusal:
     """The run's code waits: its slot is free at once, its coroutine stays where it is."""
     if refusal := fence(run, epoch):
         return refusal
@@ -106,7 +108,10 @@ def suspend(run: Run, *, epoch: int, seen: int, executor: str, now: int) -> Chan
         return Refusal("stopping", f"run {run.id} is being stopped")
     if run.next_seq > seen:
         return Refusal("newer", f"run {run.id} has {run.next_seq} completions, {seen} were given to its code", {"journal": run.journal})
-    waiting = replace(run, status=Status.WAITING, execution=E.SUSPENDED, executor=executor, seen_seq=seen, updated_at=now)
+    active_ms = max(active_ms, run.attempt_ms)
+    waiting = replace(
+        run, status=Status.WAITING, execution=E.SUSPENDED, executor=executor, seen_seq=seen, attempt_ms=active_ms, updated_at=now
+    )
     return Change(waiting, "waiting", (FREE_SLOT,))
 
 
@@ -137,6 +142,7 @@ def claim(run: Run, *, session: str, version: str, pin: bool, executor: str | No
         execution=E.EXECUTING,
         epoch=run.epoch + 1,
         attempt=run.attempt + 1 - run.resuming,
+        attempt_ms=run.attempt_ms if run.resuming else 0,
         resuming=0,
         held_by=session,
         executor=executor,
@@ -172,12 +178,20 @@ def complete(run: Run, result: Result, *, now: int) -> Change | Refusal:
             return _finish(run, Status.COMPLETED, "completed", done, now=now)
         case "retry":
             return fail_attempt(run, result, now=now)
+        case "parked":
+            return park(run, result, now=now)
         case "timed_out":
             return _fail(run, Status.TIMED_OUT, result, now=now)
         case "crashed":
             return _fail(run, Status.CRASHED, result, now=now)
         case _:
             return _fail(run, Status.FAILED, result, now=now)
+
+
+def park(run: Run, result: Result, *, now: int) -> Change:
+    """The code of this version does not fit the journal, which another one recorded: the run waits for a version that does."""
+    parked = replace(run, status=Status.WAITING, execution=E.PENDING_VERSION, held_by=None, executor=None, resuming=1, updated_at=now)
+    return Change(parked, "parked", (FREE_SLOT, PARK), {"reason": "JOURNAL_MISMATCH", "error": result.error_name})
 
 
 def fail_attempt(run: Run, result: Result, *, now: int) -> Change:
@@ -187,7 +201,8 @@ def fail_attempt(run: Run, result: Result, *, now: int) -> Change:
     data: dict[str, object] = {"error": result.error_name, "retry_at": now + result.retry_delay_ms}
     if result.retry_delay_ms < WARM_RETRY_MS:
         following = run.attempt + 1
-        return Change(replace(run, attempt=following, journal=following, next_seq=0, seen_seq=0, updated_at=now), "retrying", (), data)
+        again = replace(run, attempt=following, journal=following, next_seq=0, seen_seq=0, attempt_ms=0, updated_at=now)
+        return Change(again, "retrying", (), data)
     run = replace(run, journal=run.attempt + 1, next_seq=0, seen_seq=0)
     return _requeue(run, at=now + result.retry_delay_ms, reason="retrying", now=now, data=data)
 

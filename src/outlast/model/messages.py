@@ -95,7 +95,7 @@ class Done(Message, tag="done", frozen=True, array_like=True):
     run_id: str
     epoch: int
     attempt: int
-    outcome: Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed"]
+    outcome: Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed", "parked"]
     output: str | None = None
     output_type: str = "application/json"
     error: Failure | None = None
@@ -125,16 +125,21 @@ class Op(Message, tag="op", frozen=True, array_like=True):
     fingerprint: str
     location: str
     args: dict[str, Any]
+    place: int = -1
 
 
 class Abandoned(Message, tag="abandoned", frozen=True, array_like=True):
-    """Nobody waits for this operation any more: another execution must not be given its result either."""
+    """Nobody waits for this operation any more: another execution must not be given its result either.
+
+    `cancel`: the runs it made are cancelled.
+    """
 
     n: int
     run_id: str
     epoch: int
     journal: int
     key: str
+    cancel: bool = False
 
 
 class Blocked(Message, tag="blocked", frozen=True, array_like=True):
@@ -149,6 +154,7 @@ class Blocked(Message, tag="blocked", frozen=True, array_like=True):
     journal: int
     seen: int
     unanswered: list[str] = []
+    active_ms: int = 0  # of the attempt, until now
 
 
 class Cold(Message, tag="cold", frozen=True, array_like=True):
@@ -254,6 +260,7 @@ class RunPush(Message, tag="run", frozen=True, array_like=True):
     traceparent: str | None = None
     journal: int = 1
     entries: list[Entry] = []  # of an earlier execution: given to the code instead of being done again
+    used_ms: int = 0  # active time of the attempt in earlier executions
 
 
 class Recorded(Message, tag="recorded", frozen=True, array_like=True):

@@ -39,6 +39,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: str | None = None
     batch_index: int | None = None
     is_test: bool = False
+    detached: bool = False  # a cancel of its parent does not reach it
 
 
 class Triggered(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +184,7 @@ class CancelChildren(msgspec.Struct, frozen=True, kw_only=True):
     work_id: str
     parent_id: str
     children: list[str]
+    reason: str = "Parent run {parent} was cancelled"
 
 
 class Unpark(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,7 +234,7 @@ class AppendLogs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A durable operation. `entry` says what it is; one with a value is done, a child or batch is made, `until` is waited for."""
+    """A durable operation. `entry` says what it is; one with a value is done, a child or batch is made, `due_at` is waited for."""
 
     run_id: str
     epoch: int
@@ -240,17 +242,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     entry: Entry
     child: Trigger | None = None
     items: list[Trigger | tuple[str, str]] = []  # of a batch; (task, error) for one that cannot be triggered
-    until: int | None = None
     token_id: str | None = None
 
 
 class Forsake(msgspec.Struct, frozen=True, kw_only=True):
-    """The code stopped waiting for an operation."""
+    """The code stopped waiting for an operation. `cancel`: the runs it made are of no use any more."""
 
     run_id: str
     epoch: int
     journal: int
     key: str
+    cancel: bool = False
 
 
 class Suspend(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,6 +264,7 @@ class Suspend(msgspec.Struct, frozen=True, kw_only=True):
     seen: int
     executor: str
     unanswered: list[str] = []
+    active_ms: int = 0
 
 
 class GoCold(msgspec.Struct, frozen=True, kw_only=True):

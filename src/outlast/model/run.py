@@ -90,10 +90,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int = 0
     depth: int = 0
     usage_ms: int = 0
+    attempt_ms: int = 0  # active time of the attempt, as its executions said when they blocked
     resuming: int = 0  # 1: the next claim goes on with the attempt instead of beginning another
     journal: int = 1  # the attempt whose journal it keeps: a lost worker's is continued, a failed attempt's is not
     executor: str | None = None  # which of the session's executors has its coroutine
     seen_seq: int = 0  # completions its code had been given when it blocked
+    detached: int = 0  # 1: a cancel of its parent does not reach it
     is_test: bool = False
 
     @property

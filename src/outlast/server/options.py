@@ -55,6 +55,7 @@ class TriggerOptions(msgspec.Struct, rename="camel"):
     debounce: msgspec.Raw = msgspec.Raw()
     parent_run_id: str | None = None
     resume_parent_on_completion: bool | None = None
+    detached: bool | None = None  # ours
 
 
 class TriggerBody(msgspec.Struct):
@@ -133,6 +134,7 @@ def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now
         locked_version=o.lock_to_version,
         parent_id=o.parent_run_id,
         is_test=bool(o.test),
+        detached=bool(o.detached),
     )
 
 

@@ -97,7 +97,7 @@ class Peer:
             case Cold():
                 self._submit(durable.go_cold, GoCold(run_id=message.run_id, epoch=message.epoch), message.n, message.run_id, message.epoch)
             case Abandoned():
-                item = Forsake(run_id=message.run_id, epoch=message.epoch, journal=message.journal, key=message.key)
+                item = Forsake(run_id=message.run_id, epoch=message.epoch, journal=message.journal, key=message.key, cancel=message.cancel)
                 self._submit(durable.forsake, item, message.n, message.run_id, message.epoch)
             case Release():
                 self._release(message)
@@ -255,15 +255,13 @@ class Peer:
 
     def _op(self, op: Op) -> None:
         made = record_of(op, self.executor.session.env_id, self.engine.clock.now()) if self.executor is not None else None
-        if isinstance(made, Refusal):
-            return self.outbox.put(Refused(op.n, made.code, made.message, False))
         return self._submit(durable.record, made, op.n, op.run_id, op.epoch)
 
     def _blocked(self, blocked: Blocked) -> None:
         name = self.executor.name if self.executor is not None else ""
         item = Suspend(
             run_id=blocked.run_id, epoch=blocked.epoch, journal=blocked.journal, seen=blocked.seen, executor=name,
-            unanswered=blocked.unanswered,
+            unanswered=blocked.unanswered, active_ms=max(0, blocked.active_ms),
         )  # fmt: skip
         return self._submit(durable.suspend, item, blocked.n, blocked.run_id, blocked.epoch)
 

@@ -36,6 +36,7 @@ def run_push(c: Claimed) -> RunPush:
         traceparent=data.options.traceparent,
         journal=run.journal,
         entries=c.entries,
+        used_ms=run.attempt_ms,
     )
 
 

@@ -70,6 +70,16 @@ def items(tx: Connection, batch_id: str) -> list[tuple[int, str | None, str, str
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
+def finished(tx: Connection, batch_id: str) -> list[int]:
+    """Which items are over: their runs are, or there was none to make."""
+    rows = tx.all(
+        "SELECT i.index_ FROM batch_items i LEFT JOIN runs r ON r.id = i.run_id"
+        " WHERE i.batch_id = :id AND (i.run_id IS NULL OR r.finished_at IS NOT NULL) ORDER BY i.index_",
+        id=batch_id,
+    )
+    return [row[0] for row in rows]
+
+
 def items_at(tx: Connection, keys: Collection[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
     """Run ids of the items that have already arrived."""
     found: dict[tuple[str, int], str | None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -10,25 +11,26 @@ from outlast.model.journal import Entry, entry_id
 from outlast.store import recordset
 from outlast.store.database import Connection, Later
 
-_FIELDS = tuple(field.name for field in msgspec.structs.fields(Entry))
+_FIELDS = tuple(field.name for field in msgspec.structs.fields(Entry) if field.name != "version")
 _SELECT = ", ".join(f"j.{name}" for name in _FIELDS)
-Written = tuple[str, int, int, Entry]  # run, journal, epoch, entry
+_MUTABLE = ("status", "seq", "value", "value_type", "ref", "due_at", "ended_at")
+_all_values = attrgetter(*_FIELDS)
+_mutable_values = attrgetter(*_MUTABLE)
+Written = tuple[str, int, int, str, Entry]  # run, journal, epoch, version, entry
 
 
 def insert(tx: Connection, rows: Sequence[Written]) -> None:
     tx.insert(
         "journal",
-        ("id", "run_id", "journal", "epoch", *_FIELDS),
-        [
-            (entry_id(run_id, journal, entry.key), run_id, journal, epoch, *msgspec.structs.astuple(entry))
-            for run_id, journal, epoch, entry in rows
-        ],
+        ("id", "run_id", "journal", "epoch", "version", *_FIELDS),
+        [(entry_id(w[0], w[1], w[4].key), *w[:4], *_all_values(w[4])) for w in rows],
     )
 
 
 _ROW = (
     "n BIGINT, id TEXT, run_id TEXT, journal BIGINT, epoch BIGINT, key TEXT, kind TEXT, label TEXT, fingerprint TEXT,"
-    " status TEXT, value TEXT, value_type TEXT, ref TEXT, location TEXT, began_at BIGINT, ended_at BIGINT"
+    " status TEXT, value TEXT, value_type TEXT, ref TEXT, location TEXT, began_at BIGINT, ended_at BIGINT,"
+    " place BIGINT"
 )
 _ROW_NAMES = [part.split()[0] for part in _ROW.split(", ")]
 # runs are held in the order of their ids, as everywhere. What is known already, or fenced, is left out: its row does not come back
@@ -39,22 +41,25 @@ _APPEND = (
     " fenced AS (UPDATE runs r SET next_seq = r.next_seq + g.n FROM"
     " (SELECT x.run_id, x.journal, x.epoch, count(*) AS n FROM held JOIN x ON x.run_id = held.id GROUP BY 1, 2, 3) g"
     " WHERE r.id = g.run_id AND r.epoch = g.epoch AND r.journal = g.journal AND r.execution IN ('EXECUTING', 'SUSPENDED')"
-    " RETURNING r.id, r.journal, r.epoch, r.next_seq - g.n AS first)"
+    " RETURNING r.id, r.journal, r.epoch, r.version, r.next_seq - g.n AS first)"
     " INSERT INTO journal (id, run_id, journal, epoch, key, kind, label, fingerprint, status, seq, value, value_type, ref, location,"
-    " began_at, ended_at)"
+    " began_at, ended_at, place, version)"
     " SELECT x.id, x.run_id, x.journal, x.epoch, x.key, x.kind, x.label, x.fingerprint, x.status,"
     " f.first + row_number() OVER (PARTITION BY x.run_id ORDER BY x.n) - 1, x.value, x.value_type, x.ref, x.location,"
-    " x.began_at, x.ended_at"
+    " x.began_at, x.ended_at, x.place, COALESCE(f.version, '')"
     " FROM x JOIN fenced f ON f.id = x.run_id AND f.journal = x.journal AND f.epoch = x.epoch RETURNING id, seq"
 )
 
 
-def append(tx: Connection, rows: Sequence[Written]) -> dict[str, int]:
-    """Fence and insert finished entries in one statement, on PostgreSQL only: the seq of each that was written, by id."""
+def append(tx: Connection, rows: Sequence[tuple[str, int, int, Entry]]) -> dict[str, int]:
+    """Fence and insert finished entries in one statement, on PostgreSQL only: the seq of each that was written, by id.
+
+    A row is run, journal, epoch, entry.
+    """
     listed = [
         (
             n, entry_id(run_id, journal, e.key), run_id, journal, epoch, e.key, e.kind, e.label, e.fingerprint, e.status,
-            e.value, e.value_type, e.ref, e.location, e.began_at, e.ended_at,
+            e.value, e.value_type, e.ref, e.location, e.began_at, e.ended_at, e.place,
         )
         for n, (run_id, journal, epoch, e) in enumerate(rows)
     ]  # fmt: skip
@@ -63,8 +68,8 @@ def append(tx: Connection, rows: Sequence[Written]) -> dict[str, int]:
 
 def save(tx: Connection, entries: Mapping[str, Entry]) -> None:
     """By id: how they ended."""
-    rows = [(e.status, e.seq, e.value, e.value_type, e.ref, e.ended_at, id_) for id_, e in sorted(entries.items())]
-    tx.update("journal", ("status", "seq", "value", "value_type", "ref", "ended_at"), ["id"], rows)
+    rows = [(*_mutable_values(e), id_) for id_, e in sorted(entries.items())]
+    tx.update("journal", _MUTABLE, ["id"], rows)
 
 
 def find(tx: Connection, ids: Collection[str]) -> Later[dict[str, Entry]]:
@@ -81,7 +86,7 @@ def whole(tx: Connection, run_ids: Collection[str]) -> Later[dict[str, list[Entr
     if not run_ids:
         return dict
     rows = tx.ask(
-        f"SELECT j.run_id, {fields} FROM runs r JOIN journal j ON j.run_id = r.id WHERE r.id {{in:ids}}"
+        f"SELECT j.run_id, {fields}, j.version FROM runs r JOIN journal j ON j.run_id = r.id WHERE r.id {{in:ids}}"
         " AND (j.journal = r.journal OR (j.journal < r.journal AND j.kind = 'step' AND j.status = 'ok'))"
         " ORDER BY j.run_id, j.journal, j.seq",
         ids=sorted(run_ids),

@@ -62,10 +62,14 @@ SELECT p.run_id, r.execution FROM parked p LEFT JOIN runs r ON r.id = p.run_id W
 SELECT r.id FROM runs r WHERE r.execution = 'SUSPENDED'
 AND NOT EXISTS (SELECT 1 FROM journal j WHERE j.run_id = r.id AND j.journal = r.journal AND j.status = 'pending');
 
--- rule: a wait has its timer
-SELECT j.id, j.ref FROM journal j JOIN runs r ON r.id = j.run_id AND r.journal = j.journal
-WHERE j.kind = 'wait' AND j.status = 'pending' AND r.finished_at IS NULL
-AND NOT EXISTS (SELECT 1 FROM timers t WHERE t.kind = 'wait' AND t.ref = j.id);
+-- rule: a wait that ends has its timer
+SELECT j.id, j.due_at FROM journal j JOIN runs r ON r.id = j.run_id AND r.journal = j.journal
+WHERE (j.kind = 'wait' OR j.due_at IS NOT NULL) AND j.status = 'pending' AND r.finished_at IS NULL
+AND NOT EXISTS (SELECT 1 FROM timers t WHERE t.due_at = j.due_at AND t.kind = 'wait' AND t.ref = j.id);
+
+-- rule: a wait's timer goes with the wait
+SELECT t.ref, t.due_at FROM timers t WHERE t.kind = 'wait' AND NOT EXISTS (SELECT 1 FROM journal j
+JOIN runs r ON r.id = j.run_id AND r.journal = j.journal WHERE j.id = t.ref AND j.status = 'pending' AND r.finished_at IS NULL);
 
 -- rule: a child that is waited for is not over
 SELECT j.id, j.ref, c.status FROM journal j JOIN runs r ON r.id = j.run_id AND r.journal = j.journal
@@ -113,7 +117,7 @@ SELECT id, attempt, losses, max_attempts FROM runs WHERE max_attempts IS NOT NUL
 
 -- rule: children of a cancelled run are over, or will be
 SELECT c.id, c.parent_id FROM runs c JOIN runs p ON p.id = c.parent_id
-WHERE p.status = 'CANCELED' AND p.losses = 0 AND c.finished_at IS NULL
+WHERE p.status = 'CANCELED' AND p.losses = 0 AND c.finished_at IS NULL AND c.detached = 0
 AND NOT EXISTS (SELECT 1 FROM work w WHERE w.kind = 'cancel_children' AND w.ref = p.id);
 
 -- ---- batches

@@ -38,6 +38,7 @@ MUTABLE = (
     "losses",
     "deliveries",
     "usage_ms",
+    "attempt_ms",
     "resuming",
     "journal",
     "executor",
@@ -193,9 +194,22 @@ def parents(tx: Connection, ids: Collection[str]) -> Later[list[tuple[str, str]]
 
 
 def children(tx: Connection, parent_id: str, limit: int) -> list[str]:
-    """Children of a run that are not over yet."""
+    """Children of a run that are not over yet, and end with it."""
     rows = tx.all(
-        "SELECT id FROM runs WHERE parent_id = :parent AND finished_at IS NULL ORDER BY id LIMIT :limit", parent=parent_id, limit=limit
+        "SELECT id FROM runs WHERE parent_id = :parent AND finished_at IS NULL AND detached = 0 ORDER BY id LIMIT :limit",
+        parent=parent_id,
+        limit=limit,
+    )
+    return [row[0] for row in rows]
+
+
+def of_batch(tx: Connection, batch_id: str, limit: int) -> list[str]:
+    """Runs that a batch made, and that are not over yet."""
+    rows = tx.all(
+        "SELECT r.id FROM batch_items i JOIN runs r ON r.id = i.run_id"
+        " WHERE i.batch_id = :id AND r.batch_id = :id AND r.finished_at IS NULL ORDER BY r.id LIMIT :limit",
+        id=batch_id,
+        limit=limit,
     )
     return [row[0] for row in rows]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from outlast.store.database import Connection
 
@@ -14,6 +14,17 @@ def add(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
 
 def remove(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
     tx.delete("timers", ("due_at", "kind", "ref"), rows)
+
+
+def forget_waits(tx: Connection, run_ids: Collection[str]) -> None:
+    """Those of waits that nobody waits for any more: the runs are over, or began another journal."""
+    if run_ids:
+        tx.send(
+            "DELETE FROM timers WHERE kind = 'wait' AND (due_at, ref) IN"
+            " (SELECT j.due_at, j.id FROM journal j JOIN runs r ON r.id = j.run_id"
+            " WHERE j.run_id {in:ids} AND j.seq IS NULL AND j.due_at IS NOT NULL AND (r.finished_at IS NOT NULL OR j.journal < r.journal))",
+            ids=sorted(run_ids),
+        )
 
 
 def due(tx: Connection, now: int, limit: int) -> list[tuple[int, str, str]]:

@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any, Literal
+from typing import Any
+
+from msgspec.structs import replace
 
 from outlast import current
 from outlast.config import Config
-from outlast.errors import TaskPayloadParsedError
-from outlast.hooks import Hook, Kind, global_hooks
-from outlast.model.failure import Failure, internal
+from outlast.errors import JournalMismatch, TaskPayloadParsedError
+from outlast.hooks import Hook, Kind, global_hooks, wait_of
+from outlast.model.failure import internal
+from outlast.model.journal import Entry
 from outlast.model.limits import MAX_OUTPUT_BYTES
 from outlast.model.messages import RunPush
 from outlast.tasks import Task
+from outlast.worker.active import ActiveTime
 from outlast.worker.capture import finish_lines
+from outlast.worker.ended import Ended, Failed, RunPromise, Why
 from outlast.worker.failures import describe, text_of
 from outlast.worker.journal import Journal
+from outlast.worker.scopes import Scope, scope
 from outlast.worker.verdict import Judge
 
-Outcome = Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed"]
-Why = Literal["cancelled", "timed_out"]
 STOP_SECONDS = 5.0  # what an attempt past its max_duration gets for its `finally` blocks
 
 _UNPARSED: Any = object()
-
-
-@dataclass(slots=True)
-class Ended:
-    """How an attempt ended."""
-
-    outcome: Outcome
-    output: str | None = None
-    output_type: str = "application/json"
-    error: Failure | None = None
-    retry_delay_ms: int = 0
-    usage_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -51,38 +42,12 @@ class Setting:
     threads: Executor
 
 
-class _Failed(Exception):
-    """The task's own failure on its way through the middleware."""
-
-    def __init__(self, error: BaseException, code: str = "", *, final: bool = False) -> None:
-        super().__init__()  # not the error's text: user code makes it, and may raise
-        self.error = error
-        self.code = code
-        self.final = final
-
-
-class RunPromise:
-    """What `on_cancel` may await: the output, if the function still returned one; None when it was cancelled."""
-
-    def __init__(self, body: asyncio.Task[Any]) -> None:
-        self._body = body
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        yield from asyncio.wait([self._body]).__await__()
-        if self._body.cancelled():
-            return None
-        error = self._body.exception()
-        if error is None:
-            return self._body.result()
-        raise error.error if isinstance(error, _Failed) else error
-
-
 class AttemptRunner:
     """Runs one attempt. `stop` ends it from outside; `give_up` drops it without another word."""
 
     __slots__ = (
-        "_began", "_body", "_context", "_given_up", "_on_cancel", "_on_stop", "_payload", "_timer", "_waited", "_waits_since", "attempt",
-        "push", "setting", "stopped", "task", "thread",
+        "_body", "_context", "_given_up", "_on_cancel", "_on_stop", "_payload", "_timer", "active", "attempt", "push", "setting", "stopped",
+        "task", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -105,9 +70,7 @@ class AttemptRunner:
         self._body: asyncio.Task[Any] | None = None
         self._on_cancel: asyncio.Task[None] | None = None
         self._context: contextvars.Context | None = None
-        self._began = perf_counter()
-        self._waited = 0.0  # seconds without a slot
-        self._waits_since: float | None = None
+        self.active = ActiveTime(push.used_ms)
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> Ended:
@@ -117,7 +80,7 @@ class AttemptRunner:
             ended = await self._guarded()
         finally:
             current.attempt.reset(token)
-        ended.usage_ms = self.usage_ms
+        ended.usage_ms = self.active.ms
         finish_lines(self.attempt)
         return ended
 
@@ -132,30 +95,27 @@ class AttemptRunner:
         known = {} if self._payload is _UNPARSED else {"payload": self._payload}
         return {"ctx": self.attempt.ctx, "task": self.task, **known}
 
-    @property
-    def usage_ms(self) -> int:
-        """Active time: what it waited without a slot is not counted."""
-        waited = self._waited + (perf_counter() - self._waits_since if self._waits_since is not None else 0)
-        return round((perf_counter() - self._began - waited) * 1_000)
-
     def pause(self) -> None:
         """The run waits without a slot: the clock of max_duration stands still."""
-        self._waits_since = perf_counter()
+        self.active.pause()
         if self._timer is not None:
             self._timer.cancel()
 
     def go_on(self) -> None:
-        if self._waits_since is None:
-            return
-        self._waited += perf_counter() - self._waits_since
-        self._waits_since = None
-        self._start_timer()
+        if self.active.go_on():
+            self._start_timer(self.active.seconds)
 
-    def _start_timer(self) -> None:
+    def caught_up(self) -> None:
+        """The replay is over. It had the whole of max_duration for itself, and counts nothing."""
+        self.active.forget()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._start_timer(self.active.seconds)
+
+    def _start_timer(self, used: float) -> None:
         limit = self._max_duration()
         if limit is not None:
-            left = max(0.0, limit - self.usage_ms / 1_000)
-            self._timer = asyncio.get_running_loop().call_later(left, self.stop, "timed_out")
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, limit - used), self.stop, "timed_out")
 
     def stop(self, why: Why = "cancelled", grace: float = STOP_SECONDS) -> None:
         """Ask the user's code to end: CancelledError in coroutines, the signal in threads. `on_cancel` hooks begin at once."""
@@ -196,7 +156,9 @@ class AttemptRunner:
         self._context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         self._body = loop.create_task(self._through_middleware())
-        self._start_timer()
+        journal = self.attempt.durable
+        replays = isinstance(journal, Journal) and journal.past.is_replaying
+        self._start_timer(0.0 if replays else self.active.seconds)
         try:
             return await self._settle(self._awaited(self._body))
         finally:
@@ -232,10 +194,10 @@ class AttemptRunner:
         try:
             data, data_type = self.task.encode_output(output)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            raise _Failed(error, "TASK_OUTPUT_ERROR") from error
+            raise Failed(error, "TASK_OUTPUT_ERROR") from error
         if data is not None and (len(data) > MAX_OUTPUT_BYTES or len(data.encode()) > MAX_OUTPUT_BYTES):
             error = ValueError(f"the output is larger than {MAX_OUTPUT_BYTES} bytes: store it elsewhere and return its address")
-            raise _Failed(error, "TASK_OUTPUT_ERROR", final=True)
+            raise Failed(error, "TASK_OUTPUT_ERROR", final=True)
         return data, data_type
 
     # ---- the way in
@@ -256,7 +218,7 @@ class AttemptRunner:
                 call = self._wrapped(hook, call)
             await call()
             if not result:
-                raise _Failed(RuntimeError("a middleware did not await next()"), "TASK_MIDDLEWARE_ERROR")
+                raise Failed(RuntimeError("a middleware did not await next()"), "TASK_MIDDLEWARE_ERROR")
             return result[0]
         except (SystemExit, KeyboardInterrupt) as error:
             # these two leave an asyncio task through the loop itself, and would end the executor
@@ -271,7 +233,7 @@ class AttemptRunner:
                     await following()
                 except BaseException as error:
                     failed.append(error)
-                    raise error.error if isinstance(error, _Failed) else error from None
+                    raise error.error if isinstance(error, Failed) else error from None
 
             try:
                 await hook.call({**self.values, "signal": self.attempt.cancelled, "next": next})
@@ -280,7 +242,7 @@ class AttemptRunner:
                     raise failed[0] from None
                 if isinstance(error, asyncio.CancelledError):
                     raise
-                raise _Failed(error, "TASK_MIDDLEWARE_ERROR") from error
+                raise Failed(error, "TASK_MIDDLEWARE_ERROR") from error
 
         return call
 
@@ -289,7 +251,7 @@ class AttemptRunner:
             try:
                 self._payload = self.task.parse_payload(self.push.payload, self.push.payload_type)
             except TaskPayloadParsedError as error:
-                raise _Failed(error, final=True) from error
+                raise Failed(error, final=True) from error
         return self._payload
 
     async def _call_task(self) -> Any:
@@ -304,23 +266,49 @@ class AttemptRunner:
             arguments["ctx"] = self.attempt.ctx
         journal = self.attempt.durable
         assert journal is None or isinstance(journal, Journal)
-        token = journal.enter(asyncio.current_task() if task.kind == "async" else None) if journal is not None else None
+        token = self._enter(journal) if journal is not None else None
         try:
             if task.kind == "async":
                 output = await task.fn(**arguments)
             else:
                 output = await self._in_thread(task.fn, arguments)
-            self._look_for_unused(journal)
+            self._look_at_past(journal)
             return output
         finally:
             if journal is not None and token is not None:
                 journal.leave(token)
 
-    def _look_for_unused(self, journal: Journal | None) -> None:
-        unused = journal.unused() if journal is not None else []
-        if unused:
-            text = f"the function ended without asking for {len(unused)} recorded operations, first {unused[0].key} ({unused[0].location})"
-            self.attempt.emit("warn", "system", text + ": it took another way than the execution before", None)
+    def _enter(self, journal: Journal) -> contextvars.Token[Scope | None]:
+        past = journal.past
+        if past.is_replaying:
+            past.on_caught_up = self.caught_up
+        if self._hooks("on_wait") or self._hooks("on_resume"):
+            journal.around = self._around
+        return journal.enter(asyncio.current_task() if self.task.kind == "async" else None)
+
+    def _look_at_past(self, journal: Journal | None) -> None:
+        """The function has returned. Did it do all that is recorded?
+
+        Raises:
+            JournalMismatch: it did something else; in production what it left out is only said.
+        """
+        if journal is None:
+            return
+        if journal.past.mismatch is not None:  # the code has caught it
+            raise journal.past.mismatch
+        missed = journal.past.missed()
+        if missed is not None and self.setting.is_dev:
+            raise missed
+        if missed is not None:
+            self.attempt.emit("warn", "system", str(missed), None)
+
+    async def _around(self, kind: str, entry: Entry, args: dict[str, Any]) -> None:
+        """Hooks around a wait. They are no part of the function: nothing they do is recorded."""
+        token = scope.set(None)
+        try:
+            await self._observe("on_wait" if kind == "on_wait" else "on_resume", wait=wait_of(entry, args))
+        finally:
+            scope.reset(token)
 
     async def _in_thread(self, fn: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         context = contextvars.copy_context()
@@ -338,13 +326,21 @@ class AttemptRunner:
     # ---- the way out
 
     async def _failure(self, raised: BaseException) -> Ended:
-        error, code, final = (raised.error, raised.code, raised.final) if isinstance(raised, _Failed) else (raised, "", False)
+        error, code, final = (raised.error, raised.code, raised.final) if isinstance(raised, Failed) else (raised, "", False)
+        if isinstance(self.attempt.durable, Journal) and self.attempt.durable.past.mismatch is not None:
+            error, final = self.attempt.durable.past.mismatch, True  # whatever came of it
+        if isinstance(error, JournalMismatch):
+            if error.is_other_version:
+                return Ended("parked", error=replace(describe(error), code="JOURNAL_MISMATCH"))
+            final = True
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             error = RuntimeError(f"the task raised {type(error).__name__}({error})")
         judge = Judge(self.push, self.task, self.setting.config, is_dev=self.setting.is_dev)
         values = {**self.values, "signal": self.attempt.cancelled}
         delay, error, code = await judge.decide(error, code, final=final, values=values)
         failure = describe(error, code)
+        if isinstance(error, JournalMismatch):
+            failure = replace(failure, code="JOURNAL_MISMATCH")
         if delay is not None:
             return Ended("retry", error=failure, retry_delay_ms=delay)
         await self._observe("on_failure", error=error)
@@ -359,8 +355,8 @@ class AttemptRunner:
     def _end_of_stop(self) -> Ended:
         if self.stopped == "timed_out":
             text = f"the attempt took longer than max_duration, {self._max_duration()} seconds"
-            return Ended("timed_out", error=internal("MAX_DURATION_EXCEEDED", text), usage_ms=self.usage_ms)
-        return Ended("cancelled", usage_ms=self.usage_ms)
+            return Ended("timed_out", error=internal("MAX_DURATION_EXCEEDED", text), usage_ms=self.active.ms)
+        return Ended("cancelled", usage_ms=self.active.ms)
 
     async def _observe(self, kind: Kind, **values: Any) -> None:
         """Hooks that look on: what they raise is seen in the log and changes nothing."""

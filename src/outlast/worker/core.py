@@ -37,8 +37,9 @@ from outlast.model.messages import (
     ToWorker,
 )
 from outlast.tasks import registry
-from outlast.worker.attempt import AttemptRunner, Ended, Setting
+from outlast.worker.attempt import AttemptRunner, Setting
 from outlast.worker.connection import Connection, ConnectionClosed, Outbox
+from outlast.worker.ended import Ended
 from outlast.worker.held import Held
 from outlast.worker.journal import Journal
 from outlast.worker.lines import LogBuffer
@@ -246,7 +247,7 @@ class ExecutorCore:
     def _runner(self, held: Held) -> AttemptRunner:
         ctx, entries = held.begin()
         push = held.push
-        held.journal = Journal(push.run_id, entries, RunLink(held, self))
+        held.journal = Journal(push.run_id, entries, RunLink(held, self), version=push.version, is_dev=self._setting.is_dev)
         emit = partial(self.lines.say, push.run_id, push.attempt)
         attempt = current.Attempt(ctx=ctx, emit=emit, durable=held.journal)
         return AttemptRunner(push, registry.tasks[push.task], attempt, self._setting, partial(self._stopping, held))

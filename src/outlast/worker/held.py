@@ -43,7 +43,7 @@ class Held:
 
     def again(self, attempt: int) -> None:
         """Tried again here: the steps that went well are kept."""
-        steps = self.journal.steps() if self.journal is not None else []
+        steps = self.journal.past.steps() if self.journal is not None else []
         self.push = replace(self.push, attempt=attempt, journal=attempt, entries=steps)
         if self.ctx is not None:
             self.ctx = replace(self.ctx, attempt=AttemptInfo(attempt, datetime.now(UTC)))

@@ -5,52 +5,47 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from outlast.durable import Slot
-from outlast.errors import (
-    DuplicateKeyError,
-    JournalMismatch,
-    JournalTooLarge,
-    OutsideRunError,
-    RunCancelled,
-    ScopeLostError,
-)
-from outlast.model.journal import MAX_ENTRIES, Entry, OpKind
+from outlast.durable import Slot, failure
+from outlast.errors import DuplicateKeyError, OutsideRunError, RunCancelled, Unprocessable
+from outlast.model.journal import LONG, REFUSED, Entry, OpKind
 from outlast.worker.blocked import is_blocked
+from outlast.worker.cancelling import say_if_timed_out
 from outlast.worker.link import Link
-from outlast.worker.scopes import NOBODY, Scope, location, scope
+from outlast.worker.past import Past
+from outlast.worker.scopes import NOBODY, Scope, is_dropped, location, place_of, scope
 
 T = TypeVar("T")
 log = logging.getLogger("outlast.worker")
-LONG = frozenset({"trigger_and_wait", "batch_and_wait", "wait", "token"})  # the others are answered as soon as they are durable
 TURNS = 64  # of the loop, at most, until all that a result set in motion has come to rest
 FOREIGN_TURNS = 16  # on a loop that does not show what is ready
 LOOK_SECONDS = 0.25  # a run that waits and works at once is looked at again after this
 _NOWHERE = contextvars.Context()
+Around = Callable[[str, Entry, dict[str, Any]], Awaitable[None]]  # kind of hook, the wait's entry, its arguments
 
 
 class Journal:
-    """`recorded` are the entries of this journal; `carried` the steps that went well in earlier attempts."""
+    """`past`: what is recorded. `around`: called with on_wait and on_resume, when there are such hooks."""
 
     __slots__ = (
-        "_arrived", "_known", "_link", "_look", "_loop", "_next", "_root", "_said_blocked", "_scheduled", "_settling", "_short", "_taken",
-        "_tasks", "_threads_waiting", "_turns", "_waiting", "carried", "is_suspended", "recorded", "run_id",
+        "_arrived", "_known", "_link", "_look", "_loop", "_next", "_noted", "_root", "_said_blocked", "_scheduled", "_settling", "_short",
+        "_tasks", "_threads_waiting", "_turns", "_waiting", "around", "is_suspended", "past", "run_id",
     )  # fmt: skip
 
-    def __init__(self, run_id: str, entries: list[Entry], link: Link) -> None:
+    def __init__(self, run_id: str, entries: list[Entry], link: Link, *, version: str = "", is_dev: bool = False) -> None:
         self.run_id = run_id
-        self.recorded = {e.key: e for e in entries if not _is_carried(e)}
-        self.carried = {e.key: e for e in entries if _is_carried(e)}
+        self.past = Past(entries, version, is_dev=is_dev)
         self.is_suspended = False
+        self.around: Around | None = None
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, asyncio.Future[Entry]] = {}
         self._short: dict[str, None] = {}  # of those that wait: what is answered as soon as it is durable
-        self._arrived = {e.seq: e for e in self.recorded.values() if e.seq is not None}
-        self._taken: dict[str, None] = {}  # keys whose result the code has had, or never will
+        self._noted: dict[str, asyncio.Future[Entry | None]] = {}  # waits that want to know when they are durable
+        self._arrived = {e.seq: e for e in self.past.recorded.values() if e.seq is not None}
         self._next = 0  # of the order of delivery
         self._known = 0  # completions that are here, without a gap
         self._tasks: dict[asyncio.Task[Any], Scope] = {}
@@ -64,6 +59,11 @@ class Journal:
         self._count_known()
 
     # ---- the code's side
+
+    @property
+    def is_open(self) -> bool:
+        """The function runs."""
+        return self._root is not None
 
     def is_here(self) -> bool:
         """Whether the code that asks belongs to the function: hooks and middleware do not."""
@@ -92,8 +92,9 @@ class Journal:
         """The coroutines of a run that goes on elsewhere. What was recorded is not kept for them."""
         if self._look is not None:
             self._look.cancel()
-        for known in (self.recorded, self.carried, self._arrived, self._waiting, self._short, self._taken):
+        for known in (self._arrived, self._waiting, self._short, self._noted):
             known.clear()
+        self.past.clear()
         return list(self._tasks)
 
     def stop(self) -> None:
@@ -118,80 +119,86 @@ class Journal:
             JournalMismatch: another execution had another operation here.
             DuplicateKeyError, NestedDurableOpError, OutsideRunError, ScopeLostError, JournalTooLarge: as they say.
         """
-        here = self._scope(call)
+        here = place_of(self, call, is_open=self.is_open)
+        place = -1
         if key is None:
             name = f"{kind}:{label}"
             n = here.operations.get(name, 0)
             text = f"{here.path}/{name}#{n}"
             here.operations[name] = n + 1
+            place, here.places = here.places, here.places + 1
         else:
             text = f"{here.path}/{kind}:{label}!{key}"
             if text in here.keys:
                 raise DuplicateKeyError(f"{call}: key={key!r} is used twice in one place: give each call a key of its own")
             here.keys[text] = None
-        above: Scope | None = here
-        while above is not None and not above.made:
-            above.made = True
-            above = above.parent
-        slot = Slot(text, kind, label, fingerprint, location())
-        entry = self.recorded.get(text)
-        if entry is None and len(self.recorded) >= MAX_ENTRIES:
-            raise JournalTooLarge(f"{call}: the run has {MAX_ENTRIES} durable operations, its limit: split it, or go on in a child run")
-        if entry is not None and entry.fingerprint != fingerprint:
-            raise JournalMismatch(
-                f"{call} at {slot.location} has other inputs than when it was recorded at {entry.location} (key {text}):"
-                " what decides them must come from a step, or from run.now, run.random and run.uuid4"
-            )
+        here.mark()
+        slot = Slot(text, kind, label, fingerprint, location(), place)
+        self.past.check(here.path, slot, call)
         return slot
-
-    def _scope(self, call: str) -> Scope:
-        here = scope.get()
-        if here is None or here.journal is not self or self._root is None:
-            raise OutsideRunError(f"{call} only works while the task's function runs: await it before the function returns")
-        if here.owner is not None:
-            try:
-                current = asyncio.current_task()
-            except RuntimeError:
-                current = None
-            if current is None:
-                raise OutsideRunError(f"{call} was called in a thread that the task started: call it in the task itself")
-            if current is not here.owner:
-                raise ScopeLostError(f"{call} was called in an asyncio task that has no place of its own: {current.get_name()}")
-        return here
 
     def entry(self, slot: Slot) -> Entry | None:
         """What is recorded of it, or what an earlier attempt's equal step gave."""
-        found = self.recorded.get(slot.key)
-        if found is not None:
-            return found
-        carried = self.carried.get(slot.key)
-        return carried if carried is not None and carried.fingerprint == slot.fingerprint else None
+        return self.past.find(slot)
 
     async def perform(self, slot: Slot, args: dict[str, Any]) -> Entry:
-        """The entry of an operation, once it is complete and its turn has come."""
+        """The entry of an operation, once it is complete and its turn has come.
+
+        Raises:
+            Unprocessable: the server refused it, now or when it was recorded.
+            UndurableTimeout: a timeout of asyncio's ended it, in development.
+        """
+        if not self.is_open:
+            raise OutsideRunError(f"{slot.kind} {slot.label!r} was begun after the task's function had ended")
         future: asyncio.Future[Entry] = self._loop.create_future()
         self._waiting[slot.key] = future
         if slot.kind not in LONG:
             self._short[slot.key] = None
-        if slot.key not in self.recorded:
+        if slot.key not in self.past.recorded:
             self._link.operation(slot, args)
         self.kick()
         try:
-            return await future
+            entry = await self._hooked(slot, args, future) if self.around is not None and slot.kind in LONG else await future
         except asyncio.CancelledError:
-            if (self._root is not None and not future.done()) or future.cancelled():
+            if (self.is_open and not future.done()) or future.cancelled():
                 self._forsake(slot.key)
+                say_if_timed_out(scope.get(), slot, is_dev=self.past.is_dev)
             raise
         finally:
             self._waiting.pop(slot.key, None)
             self._short.pop(slot.key, None)
+        if entry.value_type == REFUSED:
+            raise Unprocessable(failure(entry).message, status=422)
+        return entry
+
+    async def _hooked(self, slot: Slot, args: dict[str, Any], future: asyncio.Future[Entry]) -> Entry:
+        assert self.around is not None
+        begun = await self.noted(slot)
+        if begun is None or begun.status != "pending":
+            return await future
+        await self.around("on_wait", begun, args)
+        entry = await future
+        await self.around("on_resume", entry, args)
+        return entry
+
+    async def noted(self, slot: Slot) -> Entry | None:
+        """Its entry as soon as it is durable, pending or not; None when it was refused."""
+        known = self.past.recorded.get(slot.key)
+        if known is not None:
+            return known
+        return await self._noted.setdefault(slot.key, self._loop.create_future())
+
+    def _note(self, key: str, entry: Entry | None) -> None:
+        noted = self._noted.pop(key, None) if self._noted else None
+        if noted is not None and not noted.done():
+            noted.set_result(entry)
 
     def _forsake(self, key: str) -> None:
         """The code stopped waiting: the result is never delivered, also not in a replay."""
-        self._taken[key] = None
-        entry = self.recorded.get(key)
+        self.past.taken[key] = None
+        entry = self.past.recorded.get(key)
         if entry is None or entry.status == "pending":
-            self._link.abandoned(key)
+            self._link.abandoned(key, is_dropped(scope.get()))
         self.kick()
 
     @contextmanager
@@ -207,14 +214,19 @@ class Journal:
         finally:
             here.waits_for = NOBODY
 
+    def drop(self, task: asyncio.Task[Any]) -> None:
+        """What this task of the run made is of no use any more: the runs it waits for are cancelled with its waits."""
+        if task in self._tasks:
+            self._tasks[task].dropped = True
+
     def take(self, slot: Slot, args: Callable[[], dict[str, Any]]) -> Entry:
         """An operation that needs no waiting: its value is made here, or was recorded."""
-        self._taken[slot.key] = None
-        entry = self.recorded.get(slot.key)
+        self.past.taken[slot.key] = None
+        entry = self.past.recorded.get(slot.key)
         if entry is None:
             made = args()
             entry = Entry(slot.key, slot.kind, slot.label, slot.fingerprint, "ok", None, made.get("value"), made.get("value_type"))
-            self.recorded[slot.key] = entry
+            self.past.add(entry)
             self._in_loop(lambda: self._link.operation(slot, made))
         self._in_loop(self.kick)
         return entry
@@ -245,19 +257,21 @@ class Journal:
 
     def answered(self, entry: Entry) -> None:
         """An operation is durable now."""
-        self.recorded[entry.key] = entry
+        self.past.add(entry)
+        self._note(entry.key, entry)
         self.arrive([entry])
 
     def arrive(self, entries: list[Entry]) -> None:
         for entry in entries:
             if entry.seq is not None:
                 self._arrived.setdefault(entry.seq, entry)
-                self.recorded[entry.key] = entry
+                self.past.add(entry)
         self._count_known()
         self.kick()
 
     def refused(self, key: str, error: Exception) -> None:
         future = self._waiting.get(key)
+        self._note(key, None)
         if future is not None and not future.done():
             future.set_exception(error)
 
@@ -275,15 +289,6 @@ class Journal:
             self._link.resumed()
         self._said_blocked = self.is_suspended = False
         self.arrive(entries)
-
-    def unused(self) -> list[Entry]:
-        """What was recorded and never asked for: the code took another way this time."""
-        return [e for e in self.recorded.values() if e.status == "ok" and e.key not in self._taken]
-
-    def steps(self) -> list[Entry]:
-        """The steps that went well, for the next attempt."""
-        done = {**self.carried, **{e.key: e for e in self.recorded.values() if e.kind == "step" and e.status == "ok"}}
-        return [_carried(e) for e in done.values()]
 
     # ---- delivery
 
@@ -319,7 +324,7 @@ class Journal:
         return None
 
     def _deliver(self, entry: Entry) -> None:
-        self._taken[entry.key] = None
+        self.past.taken[entry.key] = None
         future = self._waiting.pop(entry.key)
         self._short.pop(entry.key, None)
         if not future.done():
@@ -330,7 +335,7 @@ class Journal:
     def _following(self) -> Entry | None:
         """The next completion in order, if the code has asked for it."""
         while (entry := self._arrived.get(self._next)) is not None:
-            if entry.key not in self._taken:
+            if entry.key not in self.past.taken:
                 if entry.key not in self._waiting:
                     return None
                 self._next += 1
@@ -351,11 +356,11 @@ class Journal:
         if early:  # the code does not ask for what comes next: it took another way. What it does ask for is not kept back
             return self._deliver(early[0])
         self._said_blocked = True
-        self._link.blocked(self._known, [key for key in self._waiting if key not in self.recorded])
+        self._link.blocked(self._known, [key for key in self._waiting if key not in self.past.recorded])
 
     def _early(self) -> list[Entry]:
         """What the code waits for and what is here, while something else should come first."""
-        here = [e for key in self._waiting if (e := self.recorded.get(key)) is not None and e.seq is not None and e.seq >= self._next]
+        here = [e for key in self._waiting if (e := self.past.recorded.get(key)) is not None and e.seq is not None and e.seq >= self._next]
         return sorted(here, key=lambda e: e.seq or 0)
 
     def _is_moving(self) -> bool:
@@ -382,11 +387,3 @@ async def _counted(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     if mine is not None:
         mine.made = True
     return await start()
-
-
-def _is_carried(entry: Entry) -> bool:
-    return entry.kind == "step" and entry.status == "ok" and entry.seq is None
-
-
-def _carried(e: Entry) -> Entry:
-    return Entry(e.key, e.kind, e.label, e.fingerprint, e.status, None, e.value, e.value_type, e.ref, e.location)

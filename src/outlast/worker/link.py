@@ -15,7 +15,7 @@ class Link(Protocol):
     """What the journal says to the server, through the executor."""
 
     def operation(self, slot: Slot, args: dict[str, Any]) -> None: ...
-    def abandoned(self, key: str) -> None: ...
+    def abandoned(self, key: str, cancel: bool) -> None: ...
     def blocked(self, seen: int, unanswered: list[str]) -> None: ...
     def resumed(self) -> None: ...
 
@@ -28,31 +28,39 @@ class Writer(Protocol):
 
 
 class RunLink:
-    __slots__ = ("_held", "_writer")
+    """Of one attempt: what is left of an earlier one says nothing any more."""
+
+    __slots__ = ("_held", "_journal", "_writer")
 
     def __init__(self, held: Held, writer: Writer) -> None:
         self._held = held
+        self._journal = held.push.journal
         self._writer = writer
+
+    @property
+    def _is_open(self) -> bool:
+        return not self._held.abandoned and self._held.push.journal == self._journal
 
     def operation(self, slot: Slot, args: dict[str, Any]) -> None:
         push = self._held.push
-        if not self._held.abandoned:
+        if self._is_open:
             self._writer.send(
                 Op(
                     self._writer.next_number(), push.run_id, push.epoch, push.journal, slot.key, slot.kind, slot.label, slot.fingerprint,
-                    slot.location, args,
+                    slot.location, args, slot.place,
                 )
             )  # fmt: skip
 
-    def abandoned(self, key: str) -> None:
+    def abandoned(self, key: str, cancel: bool) -> None:
         push = self._held.push
-        if not self._held.abandoned:
-            self._writer.send(Abandoned(self._writer.next_number(), push.run_id, push.epoch, push.journal, key))
+        if self._is_open:
+            self._writer.send(Abandoned(self._writer.next_number(), push.run_id, push.epoch, push.journal, key, cancel))
 
     def blocked(self, seen: int, unanswered: list[str]) -> None:
         push = self._held.push
-        if not self._held.abandoned:
-            self._writer.send(Blocked(self._writer.next_number(), push.run_id, push.epoch, push.journal, seen, unanswered))
+        if self._is_open:
+            active = self._held.runner.active.ms if self._held.runner is not None else 0
+            self._writer.send(Blocked(self._writer.next_number(), push.run_id, push.epoch, push.journal, seen, unanswered, active))
 
     def resumed(self) -> None:
         if self._held.runner is not None:

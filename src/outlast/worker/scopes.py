@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
+from outlast.errors import OutsideRunError, ScopeLostError
+from outlast.worker.cancelling import RunTask
+
 if TYPE_CHECKING:
     from outlast.worker.journal import Journal
 
@@ -18,7 +21,7 @@ NOBODY: frozenset[asyncio.Task[Any]] = frozenset()
 class Scope:
     """One asyncio task (or thread) of a run. Its operations are numbered by kind and label, its tasks by function name."""
 
-    __slots__ = ("journal", "keys", "made", "operations", "owner", "parent", "path", "spawned", "waits_for")
+    __slots__ = ("dropped", "journal", "keys", "made", "operations", "owner", "parent", "path", "places", "spawned", "waits_for")
 
     def __init__(self, path: str, journal: Journal, parent: Scope | None = None) -> None:
         self.path = path
@@ -26,10 +29,19 @@ class Scope:
         self.parent = parent
         self.owner: asyncio.Task[Any] | None = None  # None: a thread
         self.made = False  # a durable operation, here or below
+        self.dropped = False  # a race was lost: what it made is of no use any more
         self.operations: dict[str, int] = {}
+        self.places = 0  # operations without a key of their own
         self.spawned: dict[str, int] = {}
         self.keys: dict[str, None] = {}
         self.waits_for: Set[asyncio.Task[Any]] = NOBODY  # said by a race, whose own coroutine cannot be looked into
+
+    def mark(self) -> None:
+        """An operation is made here."""
+        above: Scope | None = self
+        while above is not None and not above.made:
+            above.made = True
+            above = above.parent
 
     def child(self, name: str) -> Scope:
         n = self.spawned.get(name, 0)
@@ -37,7 +49,36 @@ class Scope:
         return Scope(f"{self.path}/{name}~{n}", self.journal, self)
 
 
+def is_dropped(scope: Scope | None) -> bool:
+    while scope is not None:
+        if scope.dropped:
+            return True
+        scope = scope.parent
+    return False
+
+
 scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("outlast_scope", default=None)
+
+
+def place_of(journal: Journal, call: str, *, is_open: bool) -> Scope:
+    """Where the code that asks stands.
+
+    Raises:
+        OutsideRunError, ScopeLostError: nowhere that could be found again in a replay.
+    """
+    here = scope.get()
+    if here is None or here.journal is not journal or not is_open:
+        raise OutsideRunError(f"{call} only works while the task's function runs: await it before the function returns")
+    if here.owner is not None:
+        try:
+            current = asyncio.current_task()
+        except RuntimeError:
+            current = None
+        if current is None:
+            raise OutsideRunError(f"{call} was called in a thread that the task started: call it in the task itself")
+        if current is not here.owner:
+            raise ScopeLostError(f"{call} was called in an asyncio task that has no place of its own: {current.get_name()}")
+    return here
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
@@ -70,7 +111,7 @@ def _make(
         options["context"] = context
     if earlier is not None:
         return earlier(loop, coroutine, **options)
-    return asyncio.Task(coroutine, loop=loop, **options)
+    return RunTask(coroutine, loop=loop, **options)
 
 
 def _name(coroutine: Any) -> str:
