@@ -15,7 +15,7 @@ from outlast.model import lifecycle
 from outlast.model.failure import Failure
 from outlast.model.journal import REFUSED, TIMED_OUT, Entry, entry_id
 from outlast.model.refusal import Refusal
-from outlast.model.requests import CreateBatch, FailBatchItem, Forsake, GoCold, Record, Suspend, Trigger, Triggered, WaitOver
+from outlast.model.requests import BatchCreated, CreateBatch, FailBatchItem, Forsake, GoCold, Record, Suspend, Trigger, Triggered, WaitOver
 from outlast.model.result import encode_failure
 from outlast.model.run import Execution, Run, Status
 from outlast.store import batches, journal
@@ -139,7 +139,9 @@ def _record_batch(view: View, run: Run, r: Record) -> Entry:
     env_id = run.env_id
     parent_key = f"{run.journal}:{r.entry.key}" if waits else None
     asked = CreateBatch(env_id=env_id, count=len(r.items), parent_id=run.id, parent_key=parent_key)
-    batch_id = triggers.create_batch.decide(view, asked).batch_id
+    created = triggers.create_batch.decide(view, asked)
+    assert isinstance(created, BatchCreated)  # only one-time tokens are ever refused
+    batch_id = created.batch_id
     # before its children: when none could be made, the batch is over at once
     entry = view.record(run, replace(r.entry, status="pending" if waits else "ok", ref=batch_id))
     for index, item in enumerate(r.items):

@@ -9,13 +9,15 @@ from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
 from outlast.model import lifecycle
-from outlast.model.limits import IDEMPOTENCY_TTL_MS, MAX_DEPTH, REQUEST_TTL_MS
+from outlast.model.limits import BATCH_SEAL_MS, IDEMPOTENCY_TTL_MS, MAX_DEPTH, REQUEST_TTL_MS
 from outlast.model.refusal import Refusal
 from outlast.model.requests import BatchCreated, CreateBatch, FailBatchItem, Replay, Trigger, Triggered
 from outlast.model.run import RELEASES_KEY, Execution, Run, RunData, RunOptions, Status
 from outlast.store import catalog
 from outlast.store.batches import Batch
 
+BATCH_KEYS = "batch/create"  # no task's id: their keys share a table with those of runs
+SEAL_TIMER = "batch"
 DEV_TTL_MS = 600_000  # a laptop's queue should not fire hours later; Trigger.dev's default in development
 
 
@@ -23,9 +25,12 @@ def _request_key(t: Trigger | CreateBatch | Replay, what: str) -> str | None:
     return f"{t.env_id}:{what}:{t.request_id}" if t.request_id else None
 
 
+def _once_key(t: Trigger | CreateBatch) -> str | None:
+    return f"{t.env_id}:once:{t.once}" if t.once else None
+
+
 def needs(t: Trigger, wants: Rows) -> None:
-    if key := _request_key(t, t.task):
-        wants.requests.add(key)
+    wants.requests.update(key for key in (_request_key(t, t.task), _once_key(t)) if key)
     if t.idempotency_hash:
         wants.keys.add((t.env_id, t.task, t.idempotency_hash))
     if t.parent_id:
@@ -51,6 +56,8 @@ def trigger(view: View, t: Trigger) -> Triggered | Refusal:
     parent = view.run(t.parent_id, t.env_id) if t.parent_id else None
     if (refusal := _refusal(view, t, place, parent)) is not None:
         return refusal
+    if (used := _burn(view, t)) is not None:
+        return used
     run = _new_run(view, t, place, parent)
     data = RunData(run_id=run.id, payload=t.payload, payload_type=t.payload_type, metadata=t.metadata, options=_options(view, t))
     born = lifecycle.born(run, now=view.now)
@@ -66,14 +73,26 @@ def trigger(view: View, t: Trigger) -> Triggered | Refusal:
     return Triggered(run_id=run.id)
 
 
+def _burn(view: View, t: Trigger | CreateBatch) -> Refusal | None:
+    """A one-time token makes one run or batch: here it is about to. The unique key decides between two servers."""
+    key = _once_key(t)
+    if key is None:
+        return None
+    if key in view.requests:
+        return Refusal("token_used", "Cannot trigger with a one-time use token as it has already been used.")
+    view.requests[key] = ("used", None)
+    view.writes.requests[key] = ("used", None, max(t.once_until, view.now + REQUEST_TTL_MS))
+    return None
+
+
 def _answered(view: View, t: Trigger) -> Triggered | None:
     """The run this request, batch item or idempotency key has made already."""
     request = _request_key(t, t.task)
     if request and (answer := view.requests.get(request)):
         reused = t.request_hash is not None and answer[1] is not None and answer[1] != t.request_hash
         return Triggered(run_id=answer[0], warning="request-id-reuse" if reused else None)
-    if t.batch_id and t.batch_index is not None and (made := view.batch_items.get((t.batch_id, t.batch_index))):
-        return Triggered(run_id=made)
+    if t.batch_id and t.batch_index is not None and (t.batch_id, t.batch_index) in view.batch_items:
+        return Triggered(run_id=view.batch_items[(t.batch_id, t.batch_index)] or "", is_repeat=True)
     if not t.idempotency_hash:
         return None
     holder = view.keys.get((t.env_id, t.task, t.idempotency_hash))
@@ -106,12 +125,32 @@ def _receive(view: View, batch: Batch, *, done: bool) -> None:
     batch.received += 1
     if done:
         batch.remaining -= 1
-    if batch.received == batch.expected:
+    if batch.received == batch.expected and batch.sealed_at is None:
         batch.sealed_at = view.now
+        timer = (batch.created_at + BATCH_SEAL_MS, SEAL_TIMER, batch.id)
+        if timer in view.writes.timers:  # born in this flush
+            view.writes.timers.discard(timer)
+        else:
+            view.writes.gone_timers.add(timer)
     view.touch_batch(batch)
 
 
+def _closed(view: View, batch_id: str, index: int | None) -> Refusal | None:
+    batch = view.batch(batch_id)
+    if batch is None:
+        return Refusal("not_found", "Batch not found")
+    if batch.aborted_at is not None:
+        return Refusal("batch_aborted", f"batch {batch_id} was aborted: its items did not all arrive in time")
+    if batch.sealed_at is not None:
+        return Refusal("batch_sealed", f"batch {batch_id} has all of its {batch.expected} items")
+    if index is not None and not 0 <= index < batch.expected:
+        return Refusal("bad_index", f"batch {batch_id} has {batch.expected} items: index {index} is none of them")
+    return None
+
+
 def _refusal(view: View, t: Trigger, place: Placement, parent: Run | None) -> Refusal | None:
+    if t.batch_id is not None and (closed := _closed(view, t.batch_id, t.batch_index)) is not None:
+        return closed
     if t.locked_version is not None and place.queue_id is None:
         known = catalog.version_exists(view.tx, t.env_id, t.locked_version)
         lacks = f"has no task {t.task!r}" if place.definition is None else f"has no queue {place.queue!r}"
@@ -235,15 +274,23 @@ def replay(view: View, r: Replay) -> Triggered | Refusal:
 
 
 def _needs_batch(b: CreateBatch, wants: Rows) -> None:
-    if key := _request_key(b, "batch"):
-        wants.requests.add(key)
+    wants.requests.update(key for key in (_request_key(b, "batch"), _once_key(b)) if key)
+    if b.idempotency_hash:
+        wants.keys.add((b.env_id, BATCH_KEYS, b.idempotency_hash))
 
 
 @operation(needs=_needs_batch)
-def create_batch(view: View, b: CreateBatch) -> BatchCreated:
+def create_batch(view: View, b: CreateBatch) -> BatchCreated | Refusal:
+    """One batch, however often the client asks; its items come later. One with a key that was used before is given back."""
     key = _request_key(b, "batch")
     if key and (answer := view.requests.get(key)):
         return BatchCreated(batch_id=answer[0])
+    own_key = (b.env_id, BATCH_KEYS, b.idempotency_hash or "")
+    holder = view.keys.get(own_key) if b.idempotency_hash else None
+    if holder is not None and holder[1] > view.now:
+        return BatchCreated(batch_id=holder[0], is_cached=True)
+    if (used := _burn(view, b)) is not None:
+        return used
     batch = Batch(
         id=view.new_id("batch"),
         env_id=b.env_id,
@@ -257,6 +304,11 @@ def create_batch(view: View, b: CreateBatch) -> BatchCreated:
     )
     view.batches[batch.id] = batch
     view.writes.born_batches.add(batch.id)
+    view.writes.timers.add((view.now + BATCH_SEAL_MS, SEAL_TIMER, batch.id))
+    if b.idempotency_hash:
+        expires_at = view.now + (b.idempotency_ttl_ms or IDEMPOTENCY_TTL_MS)
+        view.keys[own_key] = (batch.id, expires_at)
+        view.writes.keys.append((*own_key, batch.id, expires_at, holder[0] if holder else None))
     if key:
         view.requests[key] = (batch.id, None)
         view.writes.requests[key] = (batch.id, None, view.now + REQUEST_TTL_MS)
@@ -269,12 +321,16 @@ def _needs_item(f: FailBatchItem, wants: Rows) -> None:
 
 
 @operation(needs=_needs_item)
-def fail_batch_item(view: View, f: FailBatchItem) -> None:
-    """An item that was refused: the batch counts it as failed and goes on."""
+def fail_batch_item(view: View, f: FailBatchItem) -> bool | Refusal:
+    """An item that was refused: the batch counts it as failed and goes on. False: it was known already."""
+    if (f.batch_id, f.index) in view.batch_items:
+        return False
+    if (closed := _closed(view, f.batch_id, f.index)) is not None:
+        return closed
     batch = view.batch(f.batch_id)
-    if batch is None or (f.batch_id, f.index) in view.batch_items:
-        return
+    assert batch is not None
     view.batch_items[(f.batch_id, f.index)] = None
     view.writes.batch_items.append((f.batch_id, f.index, None, f.task, f.error))
     batch.failed += 1
     _receive(view, batch, done=True)
+    return True

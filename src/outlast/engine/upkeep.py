@@ -7,11 +7,22 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from outlast.engine import attempts, control, due, durable, queues, sessions, tokens
+from outlast.engine import attempts, batches, control, due, durable, queues, sessions, tokens, triggers
 from outlast.engine.engine import Engine
 from outlast.engine.view import WAIT_TIMER
 from outlast.model.limits import LEASE_MS, UPKEEP_MS
-from outlast.model.requests import CancelChildren, CloseSession, DropWork, Due, Lose, ReopenQueue, TimeOutToken, Unpark, WaitOver
+from outlast.model.requests import (
+    AbortBatch,
+    CancelChildren,
+    CloseSession,
+    DropWork,
+    Due,
+    Lose,
+    ReopenQueue,
+    TimeOutToken,
+    Unpark,
+    WaitOver,
+)
 from outlast.store import catalog, events, idempotency, lanes, runs, timers
 from outlast.store import sessions as sessions_store
 from outlast.store.database import Connection, DatabaseError
@@ -78,6 +89,8 @@ class Upkeep:
             return self.engine.submit(durable.wait_over, WaitOver(run_id=ref.partition(":")[0], entry_id=ref, due_at=due_at))
         if kind == tokens.TIMER:
             return self.engine.submit(tokens.time_out_token, TimeOutToken(token_id=ref, due_at=due_at))
+        if kind == triggers.SEAL_TIMER:
+            return self.engine.submit(batches.abort, AbortBatch(batch_id=ref, due_at=due_at))
         return self.engine.submit(due.due, Due(run_id=ref, due_at=due_at), bulk=True)
 
     async def work(self) -> int:

@@ -21,6 +21,7 @@ MAX_PAYLOAD_BYTES: Final = 3 * 1024 * 1024
 MAX_OUTPUT_BYTES: Final = 10 * 1024 * 1024
 MAX_METADATA_BYTES: Final = 256 * 1024
 MAX_BATCH_ITEMS: Final = 1_000
+BATCH_SEAL_MS: Final = 30 * 60_000  # a batch whose items do not all arrive by then is aborted, as in Trigger.dev
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024  # a batch: read in one piece, so bounded well below memory
 MAX_JSON_DEPTH: Final = 100  # Python's own parser fails at 1,000
 MAX_INTEGER_DIGITS: Final = 4_300  # Python's own limit against quadratic parsing

@@ -26,6 +26,10 @@ Code = Literal[
     "not_overridden",
     "above_maximum",
     "key_mismatch",
+    "token_used",
+    "batch_sealed",
+    "batch_aborted",
+    "bad_index",
 ]
 
 

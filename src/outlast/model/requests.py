@@ -40,11 +40,16 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     batch_index: int | None = None
     is_test: bool = False
     detached: bool = False  # a cancel of its parent does not reach it
+    once: str | None = None  # hash of a one-time token: burnt by the run that is made
+    once_until: int = 0  # when the token expires by itself
 
 
 class Triggered(msgspec.Struct, frozen=True, kw_only=True):
+    """`is_cached`: its idempotency key had made it. `is_repeat`: the item of the batch was known, or the request."""
+
     run_id: str
     is_cached: bool = False
+    is_repeat: bool = False
     warning: str | None = None
 
 
@@ -54,7 +59,11 @@ class CreateBatch(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     parent_id: str | None = None
     parent_key: str | None = None
-    idempotency_key: str | None = None
+    idempotency_key: str | None = None  # as the user wrote it
+    idempotency_hash: str | None = None
+    idempotency_ttl_ms: int = 0
+    once: str | None = None  # as of Trigger
+    once_until: int = 0
 
 
 class BatchCreated(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +79,13 @@ class FailBatchItem(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     task: str
     error: str
+
+
+class AbortBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """The time is over by which all items of the batch should have arrived."""
+
+    batch_id: str
+    due_at: int
 
 
 class Complete(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from outlast.server.api import batches, own, queues, runs, tasks, tokens
+from outlast.server import cors
+from outlast.server.api import auth, batch_items, batches, own, queues, runs, tasks, tokens
 from outlast.server.context import Context, answer, of
 from outlast.server.problem import Problem, respond
 from outlast.server.realtime import routes as realtime
@@ -44,17 +45,20 @@ class App(Starlette):
 
 
 class Endpoint:
-    """A handler as an ASGI app: its errors become answers here, before anything was sent."""
+    """A handler as an ASGI app: its errors become answers here, before anything was sent. `public`: browsers of any origin may call it."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, *, public: bool = False) -> None:
         self._handler = handler
+        self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
-            response = await self._handler(request)
+            response = cors.preflight(request) if scope["method"] == "OPTIONS" else await self._handler(request)
         except Exception as error:
             response = _explain(scope["path"], error)
+        if self._public and "origin" in request.headers:
+            cors.open_to_browsers(response)
         await response(scope, receive, send)
 
 
@@ -67,7 +71,16 @@ def create_app(
 ) -> App:
     """The app over an engine and what goes with it; `lost` answers for pages there are none of."""
     # the busiest first: routes are tried in order
-    app = App(routes=[*_routes(_TRIGGER), *routes, *_routes(_API), *_routes(realtime.TABLE), *pages])
+    app = App(
+        routes=[
+            *public_routes(_TRIGGER),
+            *routes,
+            *public_routes(_PUBLIC),
+            *_routes(_API),
+            *public_routes(realtime.TABLE),
+            *pages,
+        ]
+    )
     app.state.lost = lost
     app.state.context = context
     return app
@@ -75,6 +88,19 @@ def create_app(
 
 def _routes(table: Table) -> list[BaseRoute]:
     return [Route(path, Endpoint(handler), methods=[method]) for method, path, handler in table]
+
+
+def public_routes(table: Table) -> list[BaseRoute]:
+    """Routes that take public tokens: with CORS, also in their errors, and answers to preflights."""
+    found: list[BaseRoute] = [Route(path, Endpoint(handler, public=True), methods=[method]) for method, path, handler in table]
+    preflights = [
+        Route(path, Endpoint(_no_handler, public=True), methods=["OPTIONS"]) for path in dict.fromkeys(path for _, path, _ in table)
+    ]
+    return [*found, *preflights]
+
+
+async def _no_handler(_: Request) -> Response:
+    raise HTTPException(405)
 
 
 def _explain(path: str, error: Exception) -> Response:
@@ -101,17 +127,19 @@ async def _ready(request: Request) -> Response:
     return answer({"ok": True})
 
 
-async def _claims(request: Request) -> Response:
-    """POST /api/v1/auth/jwt/claims"""
-    caller = await of(request).caller(request)
-    return answer({"sub": str(caller.env.id), "pub": True})
-
-
 _TRIGGER: Table = [("POST", "/api/v1/tasks/{task}/trigger", tasks.trigger)]
-_API: Table = [
+_PUBLIC: Table = [  # the scopes they need are checked by their handlers
     ("GET", "/api/v3/runs/{run}", runs.retrieve),
     ("GET", "/api/v1/runs", runs.listing),
     ("POST", "/api/v2/runs/{run}/cancel", runs.cancel),
+    ("POST", "/api/v3/batches", batch_items.create),
+    ("POST", "/api/v3/batches/{batch}/items", batch_items.items),
+    ("GET", "/api/v2/batches/{batch}", batches.retrieve),
+    ("GET", "/api/v1/batches/{batch}", batches.retrieve),
+    ("POST", "/api/v1/waitpoints/tokens/{token}/complete", tokens.complete),
+    ("GET", "/api/outlast/v1/runs/{run}/result", own.wait_for_result),
+]
+_API: Table = [
     ("POST", "/api/v1/runs/{run}/replay", runs.replay),
     ("POST", "/api/v1/runs/{run}/reschedule", runs.reschedule),
     ("POST", "/api/v1/runs/{run}/tags", runs.tags),
@@ -120,13 +148,10 @@ _API: Table = [
     ("POST", "/api/v2/tasks/batch", tasks.batch_v2),
     ("POST", "/api/v1/tasks/batch", tasks.batch_v1),
     ("POST", "/api/v1/tasks/{task}/batch", tasks.batch_v1),
-    ("GET", "/api/v2/batches/{batch}", batches.retrieve),
-    ("GET", "/api/v1/batches/{batch}", batches.retrieve),
     ("GET", "/api/v1/batches/{batch}/results", batches.results),
     ("POST", "/api/v1/waitpoints/tokens", tokens.create),
     ("GET", "/api/v1/waitpoints/tokens", tokens.listing),
     ("GET", "/api/v1/waitpoints/tokens/{token}", tokens.retrieve),
-    ("POST", "/api/v1/waitpoints/tokens/{token}/complete", tokens.complete),
     ("POST", "/api/v1/waitpoints/tokens/{token}/callback/{secret}", tokens.callback),
     ("GET", "/api/v1/queues", queues.listing),
     ("GET", "/api/v1/queues/{queue}", queues.retrieve),
@@ -135,10 +160,11 @@ _API: Table = [
     ("POST", "/api/v1/queues/{queue}/concurrency/reset", queues.reset),
     ("POST", "/api/v1/projects/{ref}/{env}/pause", queues.pause_environment),
     ("POST", "/api/v1/projects/{ref}/{env}/resume", queues.pause_environment),
-    ("POST", "/api/v1/auth/jwt/claims", _claims),
+    ("POST", "/api/v1/auth/jwt/claims", auth.claims),
+    ("POST", "/api/v1/auth/public-tokens", auth.public_token),
+    ("POST", "/api/v1/auth/jwt", auth.jwt),
     ("GET", "/api/v1/whoami", own.whoami),
     ("GET", "/api/outlast/v1/whoami", own.whoami),
-    ("GET", "/api/outlast/v1/runs/{run}/result", own.wait_for_result),
     ("GET", "/api/outlast/v1/batches/{batch}/outcomes", batches.outcomes),
     ("GET", "/api/outlast/v1/runs/{run}/logs", own.logs),
     ("GET", "/api/outlast/v1/runs/{run}/history", own.history),

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from outlast.engine.engine import Engine
 from outlast.model.refusal import Refusal
+from outlast.server import public_tokens
 from outlast.server.auth import Auth, Caller
 from outlast.server.problem import refused
 from outlast.server.realtime.feed import Feed
@@ -22,16 +23,22 @@ _encode = msgspec.json.encode
 class Context:
     """One per app."""
 
-    def __init__(self, engine: Engine, *, unknown_tasks: str) -> None:
+    def __init__(self, engine: Engine, *, unknown_tasks: str = "park", max_token_seconds: int = public_tokens.MAX_SECONDS) -> None:
         self.engine = engine
         self.auth = Auth(engine)
         self.unknown_tasks = unknown_tasks
         self.feed = Feed(engine)
         self.rows = Rows(engine)
         self.open: Counter[str] = Counter()  # what is held open, by credential and environment
+        self.max_token_seconds = max_token_seconds
 
-    async def caller(self, request: Request) -> Caller:
-        return await self.auth.caller(request)
+    async def caller(self, request: Request, *, public: bool = False) -> Caller:
+        """Who asks. With `public` also public tokens: the handler then says what it needs of them (`Caller.need`).
+
+        Raises:
+            Problem: 401.
+        """
+        return await self.auth.caller(request, public=public)
 
 
 def of(request: Request) -> Context:

@@ -143,22 +143,32 @@ def _payload(raw: msgspec.Raw | UnsetType, data_type: str | None, limit: int) ->
     if raw is UNSET:
         return None, data_type or packets.JSON
     text = bytes(raw)
-    if len(text) > limit:
-        raise Problem(413, f"the payload is larger than {limit} bytes: put it in storage and send its address", code="payload_too_large")
-    if data_type is None:
-        return (None if text == b"null" else text.decode()), packets.JSON
-    if data_type == "application/store":
-        raise Problem(422, "payloads in storage are not supported by this version of Outlast yet: send the payload itself")
-    if data_type not in PACKET_TYPES:
-        raise Problem(422, f"payloadType {data_type[:100]!r} is unknown", code="unknown_codec", param="options.payloadType")
-    if not text.startswith(b'"'):
+    if data_type is None or not text.startswith(b'"'):
+        _check_size(text, limit)
         return (None if text == b"null" else text.decode()), packets.JSON
     packet: str = msgspec.json.decode(text)
-    if data_type != "text/plain":
-        inner = packet.encode("utf-8", "surrogatepass")
-        guard(inner)
-        _check_json(inner, data_type)
+    inner = packet.encode("utf-8", "surrogatepass")
+    _check_size(inner, limit)
+    check_packet(inner, data_type)
     return packet, data_type
+
+
+def _check_size(text: bytes, limit: int) -> None:
+    if len(text) > limit:
+        raise Problem(413, f"the payload is larger than {limit} bytes: put it in storage and send its address", code="payload_too_large")
+
+
+def check_packet(text: bytes, data_type: str) -> None:
+    """Refuse what is not of its type.
+
+    Raises:
+        Problem: 400, or 422 for a type nobody knows.
+    """
+    if data_type not in PACKET_TYPES:
+        raise Problem(422, f"payloadType {data_type[:100]!r} is unknown", code="unknown_codec", param="options.payloadType")
+    if data_type != "text/plain":
+        guard(text)
+        _check_json(text, data_type)
 
 
 def _check_json(text: bytes, data_type: str) -> None:

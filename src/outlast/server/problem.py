@@ -56,6 +56,7 @@ _STATUS = {
     "above_maximum": 400,
     "not_overridden": 400,
     "not_delayed": 422,
+    "batch_sealed": 409,
 }
 
 
@@ -76,12 +77,17 @@ def refused(refusal: Refusal) -> Problem:
 
 def respond(path: str, problem: Problem, request_id: str) -> Response:
     if path.startswith(OWN):
-        error: Any = {"type": _type(problem.status), "code": problem.code, "message": problem.message, "request_id": request_id}
+        code = "insufficient_scope" if (problem.status, problem.code) == (403, "unauthorized") else problem.code
+        error: Any = {"type": _type(problem.status), "code": code, "message": problem.message, "request_id": request_id}
         if problem.param:
             error["param"] = problem.param
         body: dict[str, Any] = {"error": error}
     else:
         body = {"error": problem.message, "code": problem.code}
+        if problem.param:
+            body["param"] = problem.param
+        if problem.status == 403:
+            body["type"] = _type(problem.status)
         if problem.details:
             body["details"] = problem.details
     headers = dict(problem.headers)

@@ -10,7 +10,7 @@ from outlast.store.database import Connection, Row
 
 _COLUMNS = (
     "id, env_id, parent_id, parent_key, idempotency_key, expected, received, remaining, failed,"
-    " created_at, updated_at, sealed_at, completed_at"
+    " created_at, updated_at, sealed_at, completed_at, aborted_at"
 )
 
 
@@ -30,9 +30,12 @@ class Batch(msgspec.Struct, kw_only=True):
     updated_at: int
     sealed_at: int | None = None
     completed_at: int | None = None
+    aborted_at: int | None = None
 
     @property
     def status(self) -> str:
+        if self.aborted_at is not None:
+            return "ABORTED"
         if self.sealed_at is None:
             return "PENDING"
         if self.completed_at is None:
@@ -59,8 +62,12 @@ def insert(tx: Connection, batches: Collection[Batch]) -> None:
 
 def save(tx: Connection, batches: Collection[Batch]) -> None:
     tx.many(
-        "UPDATE batches SET received = ?, remaining = ?, failed = ?, updated_at = ?, sealed_at = ?, completed_at = ? WHERE id = ?",
-        [(b.received, b.remaining, b.failed, b.updated_at, b.sealed_at, b.completed_at, b.id) for b in sorted(batches, key=lambda b: b.id)],
+        "UPDATE batches SET received = ?, remaining = ?, failed = ?, updated_at = ?, sealed_at = ?, completed_at = ?, aborted_at = ?"
+        " WHERE id = ?",
+        [
+            (b.received, b.remaining, b.failed, b.updated_at, b.sealed_at, b.completed_at, b.aborted_at, b.id)
+            for b in sorted(batches, key=lambda b: b.id)
+        ],
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from outlast.model.manifest import TaskDefinition
 from outlast.store.database import Connection, Later, Row
 
-_ENV = "id, slug, type, limit_, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret"
+_ENV = "id, slug, type, limit_, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret, tokens_not_before"
 _QUEUE = "id, public_id, env_id, name, limit_, override_, overridden_at, overridden_by, paused"
 _definition = msgspec.json.Decoder(TaskDefinition).decode
 
@@ -25,6 +25,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     max_queue_size: int | None
     max_ttl_ms: int | None
     signing_secret: str
+    tokens_not_before: int  # unix seconds
 
     @property
     def is_dev(self) -> bool:
@@ -76,6 +77,10 @@ def set_environment_limit(tx: Connection, env_id: int, limit: int, burst: float)
 
 def pause_environment(tx: Connection, env_id: int, paused: bool) -> None:
     tx.execute("UPDATE environments SET paused = :paused WHERE id = :id", id=env_id, paused=int(paused))
+
+
+def refuse_tokens_before(tx: Connection, env_id: int, seconds: int) -> None:
+    tx.execute("UPDATE environments SET tokens_not_before = :seconds WHERE id = :id", id=env_id, seconds=seconds)
 
 
 def promote(tx: Connection, env_id: int, version: str) -> None:
@@ -177,10 +182,10 @@ def env_vars(tx: Connection, env_id: int) -> dict[str, str]:
 
 
 def _environment(row: Row) -> Environment:
-    id_, slug, type_, limit, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret = row
+    id_, slug, type_, limit, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret, tokens_not_before = row
     return Environment(
         id=id_, slug=slug, type=type_, limit=limit, burst=burst, paused=bool(paused), current_version=current_version,
-        max_queue_size=max_queue_size, max_ttl_ms=max_ttl_ms, signing_secret=signing_secret,
+        max_queue_size=max_queue_size, max_ttl_ms=max_ttl_ms, signing_secret=signing_secret, tokens_not_before=tokens_not_before,
     )  # fmt: skip
 
 

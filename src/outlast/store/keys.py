@@ -56,6 +56,11 @@ def find(tx: Connection, key: str) -> ApiKey | None:
     return _key(rows[0]) if rows else None
 
 
+def read(tx: Connection, key_id: str) -> ApiKey | None:
+    rows = tx.all(f"{_SELECT} WHERE id = :id", id=key_id)
+    return _key(rows[0]) if rows else None
+
+
 def listed(tx: Connection, env_id: int | None = None) -> list[ApiKey]:
     where = "" if env_id is None else " WHERE env_id = :env"
     params = {} if env_id is None else {"env": env_id}

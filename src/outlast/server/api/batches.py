@@ -16,10 +16,11 @@ from outlast.store.batches import Batch
 ItemRow = tuple[int, str | None, str, str | None]
 
 
-async def _found(request: Request) -> tuple[Batch, list[ItemRow], int]:
+async def _found(request: Request, *, public: bool = False) -> tuple[Batch, list[ItemRow], int]:
     context = of(request)
-    caller = await context.caller(request)
+    caller = await context.caller(request, public=public)
     batch_id = request.path_params["batch"]
+    caller.need("read", ("batch", batch_id), ("runs", None))
     batch = await context.engine.read(lambda tx: batches.read(tx, caller.env.id, batch_id)) if "\x00" not in batch_id else None
     if batch is None:
         raise Problem(404, "Batch not found")
@@ -28,7 +29,7 @@ async def _found(request: Request) -> tuple[Batch, list[ItemRow], int]:
 
 async def retrieve(request: Request) -> Response:
     """GET /api/v2/batches/{batch}, and v1"""
-    batch, items, _ = await _found(request)
+    batch, items, _ = await _found(request, public=True)
     run_ids = [run_id for _, run_id, _, _ in items if run_id is not None]
     ended = await of(request).engine.read(lambda tx: search.ended_of(tx, batch.id, run_ids))
     return answer(wire.batch(batch, items, ended))

@@ -30,12 +30,12 @@ async def wait_for_result(request: Request) -> Response:
     # watched before the first look, or an end in between would be missed
     watched = engine.signals.watch(run_id)
     try:
-        run, data, env_id = await found(request)
+        run, data, caller = await found(request, "read")
         while not run.is_final and (left := deadline - loop.time()) > 0:
             await asyncio.wait([watched], timeout=left)
             engine.signals.unwatch(run_id, watched)
             watched = engine.signals.watch(run_id)
-            pair = await engine.read(lambda tx: search.one(tx, env_id, run_id))
+            pair = await engine.read(lambda tx: search.one(tx, caller.env.id, run_id))
             if pair is None:
                 break
             run, data = pair

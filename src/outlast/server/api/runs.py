@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,8 +19,10 @@ from outlast.server import body as bodies
 from outlast.server import options as trigger_options
 from outlast.server import wire
 from outlast.server.api.tasks import request_id
+from outlast.server.auth import Caller
 from outlast.server.context import accepted, answer, of
 from outlast.server.problem import Problem, invalid
+from outlast.server.scopes import Resource
 from outlast.store import search
 from outlast.store.search import Filter
 
@@ -31,27 +34,39 @@ def not_found() -> Problem:
     return Problem(404, "Run not found")
 
 
-async def found(request: Request) -> tuple[Run, RunData, int]:
-    """The run of the path, in the caller's environment.
+async def found(request: Request, need: str | None = None) -> tuple[Run, RunData, Caller]:
+    """The run of the path, in the caller's environment. With `need`, public tokens that have this right on the run are let in too.
 
     Raises:
-        Problem: 404.
+        Problem: 404, 403.
     """
     context = of(request)
-    caller = await context.caller(request)
+    caller = await context.caller(request, public=need is not None)
     run_id = request.path_params["run"]
     pair = (
         await context.engine.read(lambda tx: search.one(tx, caller.env.id, run_id)) if len(run_id) < 100 and "\x00" not in run_id else None
     )
     if pair is None:
         raise not_found()
-    return pair[0], pair[1], caller.env.id
+    if need is not None:
+        caller.need(need, *resources(*pair) if need == "read" else (("runs", run_id), ("tasks", pair[0].task)))
+    return *pair, caller
+
+
+def resources(run: Run, data: RunData) -> list[Resource]:
+    """What a run is to a token that may read."""
+    offered: list[Resource] = [("runs", run.id), ("tasks", run.task), *(("tags", tag) for tag in data.options.tags)]
+    return [*offered, ("batch", run.batch_id)] if run.batch_id is not None else offered
 
 
 async def retrieve(request: Request) -> Response:
     """GET /api/v3/runs/{run}"""
-    run, data, _ = await found(request)
-    return answer(await whole(request, run, data))
+    run, data, caller = await found(request, "read")
+    body = await whole(request, run, data)
+    if caller.token is not None:  # a browser is shown how the run stands, not what it was given
+        body.pop("payload", None)
+        body.pop("output", None)
+    return answer(body)
 
 
 async def whole(request: Request, run: Run, data: RunData) -> dict[str, Any]:
@@ -66,9 +81,10 @@ async def whole(request: Request, run: Run, data: RunData) -> dict[str, Any]:
 async def listing(request: Request) -> Response:
     """GET /api/v1/runs"""
     context = of(request)
-    caller = await context.caller(request)
+    caller = await context.caller(request, public=True)
     size = _size(request)
     f = _filter(request, caller.env.id, context.engine.clock.now())
+    _need_list(caller, f.tasks)
     rows = await context.engine.read(lambda tx: search.page(tx, f, size + 1))
     backwards = f.before is not None
     more = len(rows) > size
@@ -80,6 +96,17 @@ async def listing(request: Request) -> Response:
         pagination["previous"] = rows[0][0].id
     env = {"id": str(caller.env.id), "name": caller.env.slug}
     return answer({"data": [{**wire.common(run, data), "env": env} for run, data in rows], "pagination": pagination})
+
+
+def _need_list(caller: Caller, tasks: Sequence[str]) -> None:
+    """All runs, or all of the tasks that are asked for."""
+    try:
+        caller.need("read", ("runs", None), ("tasks", None))
+    except Problem:
+        if not tasks:
+            raise
+        for task in tasks:
+            caller.need("read", ("tasks", task))
 
 
 def _size(request: Request) -> int:
@@ -150,8 +177,10 @@ def _times(query: Any, now: int) -> tuple[int | None, int | None]:
 async def cancel(request: Request) -> Response:
     """POST /api/v2/runs/{run}/cancel; a run that is over stays as it is."""
     context = of(request)
-    caller = await context.caller(request)
+    caller = await context.caller(request, public=True)
     run_id = request.path_params["run"]
+    if caller.token is not None:
+        await found(request, "write")
     outcome = await context.engine.call(control.cancel, Cancel(env_id=caller.env.id, run_id=run_id))
     if isinstance(outcome, Refusal) and outcome.code != "run_final":
         accepted(outcome)
@@ -160,8 +189,8 @@ async def cancel(request: Request) -> Response:
 
 async def replay(request: Request) -> Response:
     """POST /api/v1/runs/{run}/replay, with or without overrides."""
-    run, _, env_id = await found(request)
-    context = of(request)
+    run, _, caller = await found(request)
+    context, env_id = of(request), caller.env.id
     raw = await bodies.read(request)
     overrides = _overrides(raw, env_id, run.task, context.engine.clock.now()) if raw.strip() not in (b"", b"{}") else {}
     item = Replay(env_id=env_id, run_id=run.id, overrides=overrides, request_id=request_id(request))
@@ -205,24 +234,24 @@ _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any)
 
 async def reschedule(request: Request) -> Response:
     """POST /api/v1/runs/{run}/reschedule"""
-    run, _, env_id = await found(request)
+    run, _, caller = await found(request)
     body = await bodies.read_object(request)
     delay = body.get("delay")
     if not isinstance(delay, str):
         raise invalid("delay must be a duration or an ISO date", "delay")
     context = of(request)
     due_at = trigger_options.when(delay, context.engine.clock.now())
-    accepted(await context.engine.call(control.reschedule, Reschedule(env_id=env_id, run_id=run.id, due_at=due_at)))
+    accepted(await context.engine.call(control.reschedule, Reschedule(env_id=caller.env.id, run_id=run.id, due_at=due_at)))
     run, data, _ = await found(request)
     return answer(await whole(request, run, data))
 
 
 async def tags(request: Request) -> Response:
     """POST /api/v1/runs/{run}/tags"""
-    run, _, env_id = await found(request)
+    run, _, caller = await found(request)
     body = await bodies.read_object(request)
     new = trigger_options.check_tags(body.get("tags"))
-    outcome = accepted(await of(request).engine.call(control.add_tags, AddTags(env_id=env_id, run_id=run.id, tags=new)))
+    outcome = accepted(await of(request).engine.call(control.add_tags, AddTags(env_id=caller.env.id, run_id=run.id, tags=new)))
     return answer({"message": f"Successfully set {len(outcome)} tags."})
 
 

@@ -18,7 +18,8 @@ from outlast.model.refusal import Refusal
 from outlast.model.requests import CreateBatch, FailBatchItem, Trigger, Triggered
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
-from outlast.server.auth import Caller, token_headers
+from outlast.server import public_tokens
+from outlast.server.auth import Caller
 from outlast.server.context import Context, accepted, answer, of
 from outlast.server.problem import Problem, invalid
 from outlast.store import catalog
@@ -34,9 +35,10 @@ def request_id(request: Request) -> str | None:
 async def trigger(request: Request) -> Response:
     """POST /api/v1/tasks/{task}/trigger"""
     context = of(request)
-    caller = await context.caller(request)
+    caller = await context.caller(request, public=True)
     task = request.path_params["task"]
     _check_task(task)
+    caller.need("trigger", ("tasks", task))
     bodies.check_type(request)
     raw = await bodies.read(request, MAX_TRIGGER_BODY)
     found = bodies.decode(raw, trigger_options.body_decoder)
@@ -48,8 +50,10 @@ async def trigger(request: Request) -> Response:
     request_key = request_id(request)
     if request_key is not None:
         item = replace(item, request_id=request_key, request_hash=hashlib.blake2b(raw, digest_size=12).hexdigest())
+    if caller.token is not None and caller.token.once is not None:
+        item = replace(item, once=caller.token.once, once_until=caller.token.expires_at * 1_000)
     made = accepted(await context.engine.call(triggers.trigger, item))
-    headers = token_headers(caller.env, [f"read:runs:{made.run_id}", f"write:inputStreams:{made.run_id}"], now)
+    headers = public_tokens.headers(caller.env, caller.key_id, [f"read:runs:{made.run_id}", f"write:inputStreams:{made.run_id}"], now)
     if made.warning:
         headers["x-outlast-warning"] = made.warning
     return answer({"id": made.run_id, "isCached": made.is_cached}, headers=headers)
@@ -119,7 +123,7 @@ async def _batch(request: Request, task: str | None) -> tuple[str, list[str], di
         raise invalid(f"a batch has 1 to {MAX_BATCH_ITEMS} items, this one {len(found.items)}", "items")
     if found.resume_parent_on_completion:
         raise Problem(422, "waiting for a batch inside a task is not supported by this version of Outlast yet")
-    items = _items(context, caller, found, task)
+    items = [await item_of(context, caller, item, task or item.task or "", found.parent_run_id) for item in found.items]
     created = accepted(
         await context.engine.call(
             triggers.create_batch,
@@ -127,27 +131,22 @@ async def _batch(request: Request, task: str | None) -> tuple[str, list[str], di
         )
     )
     run_ids = await _send_items(context, caller, created.batch_id, items)
-    headers = token_headers(caller.env, [f"read:batch:{created.batch_id}"], context.engine.clock.now())
+    headers = public_tokens.headers(caller.env, caller.key_id, [f"read:batch:{created.batch_id}"], context.engine.clock.now())
     return created.batch_id, run_ids, headers, len(items)
 
 
-def _items(context: Context, caller: Caller, found: BatchBody, task: str | None) -> list[Trigger | tuple[str, str]]:
-    """Each item as a request, or (task, what is wrong with it): one bad item never fails its neighbours."""
-    now = context.engine.clock.now()
-    items: list[Trigger | tuple[str, str]] = []
-    for item in found.items:
-        name = task or item.task or ""
-        try:
-            if not TASK_ID.fullmatch(name):
-                raise Problem(404, f"task id {name[:100]!r} is not one")
-            options = trigger_options.read_options(item.options)
-            options.parent_run_id = options.parent_run_id or found.parent_run_id
-            body = trigger_options.TriggerBody(item.payload, item.options)
-            made = trigger_options.trigger(caller.env.id, name, body, options, now=now)
-            items.append(replace(made, options=replace(made.options, trigger_function="batchTrigger")))
-        except Problem as problem:
-            items.append((name[:128], problem.message))
-    return items
+async def item_of(context: Context, caller: Caller, item: Item, task: str, parent_id: str | None) -> Trigger | tuple[str, str]:
+    """An item as a request, or (task, what is wrong with it): one bad item never fails its neighbours."""
+    try:
+        if not TASK_ID.fullmatch(task):
+            raise Problem(404, f"task id {task[:100]!r} is not one")
+        options = trigger_options.read_options(item.options)
+        options.parent_run_id = options.parent_run_id or parent_id
+        body = trigger_options.TriggerBody(item.payload, item.options)
+        made = trigger_options.trigger(caller.env.id, task, body, options, now=context.engine.clock.now())
+        return replace(made, options=replace(made.options, trigger_function="batchTrigger"))
+    except Problem as problem:
+        return task[:128], problem.message
 
 
 async def _send_items(context: Context, caller: Caller, batch_id: str, items: list[Trigger | tuple[str, str]]) -> list[str]:
@@ -158,18 +157,18 @@ async def _send_items(context: Context, caller: Caller, batch_id: str, items: li
         if isinstance(item, Trigger):
             waiting.append(engine.submit(triggers.trigger, replace(item, batch_id=batch_id, batch_index=index), bulk=True))
         else:
-            waiting.append(engine.submit(triggers.fail_batch_item, _failed(caller, batch_id, index, *item), bulk=True))
+            waiting.append(engine.submit(triggers.fail_batch_item, failed_item(caller, batch_id, index, *item), bulk=True))
     run_ids: list[str] = []
     late: list[Awaitable[Any]] = []
     for index, outcome in enumerate(await asyncio.gather(*waiting)):
         item = items[index]
         if isinstance(outcome, Refusal) and isinstance(item, Trigger):
-            late.append(engine.submit(triggers.fail_batch_item, _failed(caller, batch_id, index, item.task, outcome.message)))
+            late.append(engine.submit(triggers.fail_batch_item, failed_item(caller, batch_id, index, item.task, outcome.message)))
         elif isinstance(outcome, Triggered):
             run_ids.append(outcome.run_id)
     await asyncio.gather(*late)
     return run_ids
 
 
-def _failed(caller: Caller, batch_id: str, index: int, task: str, error: str) -> FailBatchItem:
+def failed_item(caller: Caller, batch_id: str, index: int, task: str, error: str) -> FailBatchItem:
     return FailBatchItem(env_id=caller.env.id, batch_id=batch_id, index=index, task=task, error=error[:4_000])

@@ -14,8 +14,7 @@ from outlast.engine import tokens
 from outlast.model import limits
 from outlast.model.requests import CompleteToken, CreateToken
 from outlast.server import body as bodies
-from outlast.server import options
-from outlast.server.auth import token_headers
+from outlast.server import options, public_tokens
 from outlast.server.context import accepted, answer, of
 from outlast.server.problem import Problem, invalid
 from outlast.server.push import iso
@@ -75,7 +74,7 @@ async def create(request: Request) -> Response:
         idempotency_ttl_ms=ttl,
     )
     made = await context.engine.call(tokens.create_token, item)
-    headers = token_headers(caller.env, [f"write:waitpoints:{made.token_id}"], now, PUBLIC_SECONDS)
+    headers = public_tokens.headers(caller.env, caller.key_id, [f"write:waitpoints:{made.token_id}"], now, PUBLIC_SECONDS)
     url = _url(request, caller.env, made.token_id)
     return answer({"id": made.token_id, "isCached": made.is_cached, "url": url}, headers=headers)
 
@@ -121,7 +120,8 @@ async def retrieve(request: Request) -> Response:
 async def complete(request: Request) -> Response:
     """POST /api/v1/waitpoints/tokens/{token}/complete"""
     context = of(request)
-    caller = await context.caller(request)
+    caller = await context.caller(request, public=True)
+    caller.need("write", ("waitpoints", request.path_params["token"]))
     bodies.check_type(request)
     found = bodies.decode(await bodies.read(request, limits.MAX_PAYLOAD_BYTES) or b"{}", _complete)
     value = None if found.data is msgspec.UNSET else bytes(found.data).decode()

@@ -27,12 +27,12 @@ _encode = msgspec.json.encode
 
 async def of_run(request: Request) -> Response:
     """GET /api/outlast/v1/runs/{run}/events: the run at each of its changes, until it is over."""
-    run, _, env_id = await found(request)
+    run, _, caller = await found(request, "read")
     seen = _seen(request, run)
     if run.is_final and seen == run.snapshot:
         return Response(status_code=204)  # the only answer after which an EventSource does not come again
     context = of(request)
-    return EventStream(_changes(context.feed, context.rows, env_id, run.id, seen))
+    return EventStream(_changes(context.feed, context.rows, caller.env.id, run.id, seen))
 
 
 def _seen(request: Request, run: Run) -> int | None:
