@@ -92,6 +92,7 @@ async def test_complete_and_cancel_the_first_wins(house: House) -> None:
 async def test_members_of_one_batch_that_end_together_count_it_down_once_each(house: House) -> None:
     await house.work("t")
     made = await house.engine.call(triggers.create_batch, CreateBatch(env_id=1, count=3))
+    assert isinstance(made, BatchCreated)
     for index in range(3):
         await house.engine.call(triggers.trigger, Trigger(env_id=1, task="t", batch_id=made.batch_id, batch_index=index))
     claimed = await house.claim(3)

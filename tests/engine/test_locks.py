@@ -15,7 +15,7 @@ from outlast.engine import attempts, sessions, triggers
 from outlast.engine.clock import Chance
 from outlast.engine.engine import Engine
 from outlast.model.manifest import Manifest, QueueDefinition, TaskDefinition
-from outlast.model.requests import CreateBatch, OpenSession
+from outlast.model.requests import BatchCreated, CreateBatch, OpenSession
 from outlast.store.sqlite import Sqlite
 from tests.databases import Address
 from tests.engine.house import House, open_house, open_store
@@ -112,6 +112,7 @@ async def lives(house: House) -> None:
     """One of each: what makes, claims, ends, retries, delays and cancels runs."""
     await house.work("t", "u", hash="2")
     batch = await house.engine.call(triggers.create_batch, CreateBatch(env_id=1, count=2))
+    assert isinstance(batch, BatchCreated)
     for i in range(2):
         await house.trigger(batch_id=batch.batch_id, batch_index=i)
     await house.trigger(idempotency_hash="k", request_id="r", concurrency_key="c")

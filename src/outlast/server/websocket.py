@@ -56,6 +56,9 @@ def endpoint(engine: Engine, channel: Channel) -> Callable[[WebSocket], Awaitabl
             if found is None or found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
                 await socket.close(4401, "unauthorized")
                 return
+            if found.role == "viewer":
+                await socket.close(4403, "this key reads only")
+                return
             env_id = found.env_id
         await socket.accept()
         await channel.serve(WebSocketConnection(socket), env_id)
