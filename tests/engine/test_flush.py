@@ -8,7 +8,7 @@ from typing import Any
 from outlast.engine import attempts, control, triggers
 from outlast.engine.operation import Call
 from outlast.model.refusal import Refusal
-from outlast.model.requests import Cancel, Complete, CreateBatch, Trigger, Triggered
+from outlast.model.requests import BatchCreated, Cancel, Complete, CreateBatch, Trigger, Triggered
 from outlast.model.result import Result
 from outlast.model.run import Execution, Status
 from outlast.store import batches, events

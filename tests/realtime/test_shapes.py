@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from outlast.engine import control, triggers
-from outlast.model.requests import AddTags, CreateBatch
+from outlast.model.requests import AddTags, BatchCreated, CreateBatch
 from outlast.model.run import RunOptions
 from tests.realtime.house import ENV, Live
 
@@ -156,6 +156,7 @@ async def test_the_window_is_fixed_when_the_subscription_begins(live: Live) -> N
 async def test_a_batch_feed_follows_its_runs(live: Live) -> None:
     await live.work("t")
     batch = await live.engine.call(triggers.create_batch, CreateBatch(env_id=ENV, count=2))
+    assert isinstance(batch, BatchCreated)
     ids = [await live.trigger(batch_id=batch.batch_id, batch_index=i) for i in range(2)]
     client = Client(live, f"/realtime/v1/batches/{batch.batch_id}")
     assert _rows(await client.poll()) == [(ids[0], "PENDING"), (ids[1], "PENDING")]

@@ -30,8 +30,9 @@ INVALID = "Public Access Token is invalid"
 
 
 class PublicToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A verified token. `once` names a one-time token; it is burnt by the run it makes."""
+    """A verified token. `id` names it; `once` is that name for a one-time token, which is burnt by the run it makes."""
 
+    id: str
     scopes: list[str] = []
     expires_at: int  # unix seconds
     once: str | None = None
@@ -96,10 +97,12 @@ def verify(token: str, env: Environment, now_ms: int, *, max_seconds: int = LIMI
         raise refused(EXPIRED)
     if claims.iat < env.tokens_not_before or grammar.unknown(claims.scopes) is not None:
         raise refused()
+    id_ = hashlib.sha256(token.encode()).hexdigest()
     return PublicToken(
+        id=id_,
         scopes=claims.scopes,
         expires_at=int(claims.exp),
-        once=hashlib.sha256(token.encode()).hexdigest() if claims.otu else None,
+        once=id_ if claims.otu else None,
         skip_columns=claims.realtime.skip_columns if claims.realtime else [],
     )
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from outlast.model.duration import parse_duration
 from outlast.model.limits import MAX_TAG_CHARS, MAX_TAGS
 from outlast.server.api.runs import found
+from outlast.server.auth import Caller
 from outlast.server.context import of
 from outlast.server.problem import Problem, invalid
 from outlast.server.realtime import shapes, state
@@ -28,44 +29,46 @@ FOREVER_MS = 10**15
 
 async def one(request: Request) -> Response:
     """GET /realtime/v1/runs/{run}"""
-    run, _, env_id = await found(request)
-    shape = Shape(env_id=env_id, run_id=run.id, skipped=_skipped(request))
-    with limited(request, env_id):
+    run, _, caller = await found(request, "read")
+    shape = Shape(env_id=caller.env.id, run_id=run.id, skipped=_skipped(request, caller))
+    with limited(request, caller.env.id, _token(caller)):
         return await shapes.one_run(Poll(request), shape)
 
 
 async def tagged(request: Request) -> Response:
     """GET /realtime/v1/runs?tags=a,b&createdAt=24h: runs that have all these tags."""
-    caller = await of(request).caller(request)
+    caller = await of(request).caller(request, public=True)
     tags = _tags(request)
+    caller.need("read", ("runs", None), ("tags", None), *(("tags", tag) for tag in tags))
     poll, engine = Poll(request), of(request).engine
     try:
         window = parse_duration(request.query_params.get("createdAt", WINDOW))
     except ValueError as error:
         raise invalid(f"createdAt: {error}", "createdAt") from error
     since = poll.since(engine.clock.now(), min(window, FOREVER_MS))
-    shape = Shape(env_id=caller.env.id, tags=tags, skipped=_skipped(request), since=since)
+    shape = Shape(env_id=caller.env.id, tags=tags, skipped=_skipped(request, caller), since=since)
 
     async def snapshot() -> Sequence[Pair]:
         return await engine.read(lambda tx: _pairs(tx, subscribed.by_tags(tx, caller.env.id, tags, since, ROWS)))
 
-    with limited(request, caller.env.id):
+    with limited(request, caller.env.id, _token(caller)):
         return await shapes.many_runs(poll, shape, snapshot)
 
 
 async def batch(request: Request) -> Response:
     """GET /realtime/v1/batches/{batch}"""
-    caller = await of(request).caller(request)
+    caller = await of(request).caller(request, public=True)
     batch_id, engine = request.path_params["batch"], of(request).engine
+    caller.need("read", ("batch", batch_id), ("runs", None))
     known = len(batch_id) < 100 and "\x00" not in batch_id
     if not known or await engine.read(lambda tx: batches.read(tx, caller.env.id, batch_id)) is None:
         raise Problem(404, "Batch not found")
-    shape = Shape(env_id=caller.env.id, batch_id=batch_id, skipped=_skipped(request))
+    shape = Shape(env_id=caller.env.id, batch_id=batch_id, skipped=_skipped(request, caller))
 
     async def snapshot() -> Sequence[Pair]:
         return await engine.read(lambda tx: _pairs(tx, subscribed.by_batch(tx, batch_id, ROWS)))
 
-    with limited(request, caller.env.id):
+    with limited(request, caller.env.id, _token(caller)):
         return await shapes.many_runs(Poll(request), shape, snapshot)
 
 
@@ -92,5 +95,11 @@ def _tags(request: Request) -> tuple[str, ...]:
     return tags
 
 
-def _skipped(request: Request) -> frozenset[str]:
-    return frozenset(request.query_params.get("skipColumns", "").split(",")) & COLUMNS.keys()
+def _skipped(request: Request, caller: Caller) -> frozenset[str]:
+    """What the client does not want, and what its token does not show."""
+    wanted = frozenset(request.query_params.get("skipColumns", "").split(","))
+    return (wanted | frozenset(caller.token.skip_columns if caller.token else ())) & COLUMNS.keys()
+
+
+def _token(caller: Caller) -> str | None:
+    return caller.token.id if caller.token else None
