@@ -11,7 +11,7 @@ import msgspec
 from outlast.engine.view import View
 from outlast.model import lifecycle
 from outlast.model.journal import Entry
-from outlast.model.lane import Candidate, route, share
+from outlast.model.lane import Candidate, held_route, route, share
 from outlast.model.manifest import TaskDefinition
 from outlast.model.messages import Kind
 from outlast.model.refusal import Refusal
@@ -111,10 +111,14 @@ def groups_of(demands: Sequence[Demand], env_id: int, current: str | None) -> li
     for demand in demands:
         if demand.env_id == env_id and demand.free > 0:
             found.setdefault((demand.version, demand.kind), []).append(demand)
-    return [
-        Group([route(version, kind), *([route(None, kind)] if version == current else [])], group)
-        for (version, kind), group in sorted(found.items())
-    ]
+    return [Group(_routes(version, kind, version == current, group), group) for (version, kind), group in sorted(found.items())]
+
+
+def _routes(version: str, kind: Kind, is_current: bool, demands: Sequence[Demand]) -> list[str]:
+    """What these executors may take: runs of their version, new ones if it is the current, and those that prefer one of them."""
+    open_to_all = [route(version, kind), *([route(None, kind)] if is_current else [])]
+    sessions = sorted({demand.session for demand in demands})
+    return open_to_all + [held_route(session, home) for session in sessions for home in open_to_all]
 
 
 def hold_environment(view: View, env_id: int) -> tuple[Later[Environment], Later[int]]:

@@ -27,6 +27,8 @@ def due(view: View, d: Due) -> Run | Refusal | None:
             return view.apply(lifecycle.release(run, now=view.now))
         case Execution.QUEUED if run.lane_id is None:
             return view.apply(lifecycle.retry_due(run, now=view.now))
+        case Execution.QUEUED if run.resuming:
+            return view.apply(lifecycle.leave_holder(run, now=view.now))
         case Execution.QUEUED:
             return view.apply(lifecycle.expire(run, now=view.now))
         case Execution.PENDING_CANCEL:

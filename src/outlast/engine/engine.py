@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -46,12 +46,13 @@ class Engine:
         self.signals = Signals()
         self.poll_ms = poll_ms
         self.demand: Callable[[], Sequence[Demand]] = list
+        self.connected: Callable[[], Collection[str]] = tuple
         self.deliver: Callable[[list[Claimed]], None] = _ignore
         self.tell: Callable[[list[Told]], None] = _ignore
         self.push: Callable[[list[Pushed]], None] = _ignore
         self.name = f"{self.chance.bits(64):016x}"
         ids = IdFactory(self.chance.bits)
-        self._flusher = Flusher(database, self.catalog, self.clock.now, ids.new, time.sleep, self.name)
+        self._flusher = Flusher(database, self.catalog, self.clock.now, ids.new, time.sleep, lambda: self.connected(), self.name)
         self.new_id = ids.new
         self._waiting: deque[tuple[Call, asyncio.Future[Any]]] = deque()
         self._bulk: deque[tuple[Call, asyncio.Future[Any]]] = deque()

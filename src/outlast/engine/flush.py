@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -55,6 +55,7 @@ class Flusher:
     now: Callable[[], int]
     new_id: Callable[[str, int], str]
     pause: Callable[[float], None]  # between reruns, in seconds
+    connected: Callable[[], Collection[str]]  # sessions of workers that this server speaks with
     server: str  # who sends a hint, so that it does not listen to itself
 
     def flush(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]], *, look: bool = True) -> Outcome:
@@ -110,7 +111,7 @@ class Flusher:
 
     def _transaction(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows, look: bool) -> Outcome:
         with self.database.transaction() as tx:
-            view = View(tx, self.catalog, now=self.now(), new_id=self.new_id)
+            view = View(tx, self.catalog, now=self.now(), new_id=self.new_id, connected=self.connected())
             wants = Rows()
             wants.add(more)
             for call in calls:

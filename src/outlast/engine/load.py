@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
-from outlast.model.run import Execution
+from outlast.model.lane import held_route, home_route
+from outlast.model.run import Execution, Run
 from outlast.store import batches, idempotency, journal, lanes, runs, sessions, waitpoints
 from outlast.store.lanes import LaneKey
 
@@ -66,9 +67,11 @@ def _load_lanes(view: View, wants: Rows) -> None:
     for queue_id in wants.queue_lanes:
         bases |= lanes.lanes_of_queue(tx, queue_id)
     for run in placed:
-        waits = run.execution in (Execution.DELAYED, Execution.SUSPENDED) or (run.execution is Execution.QUEUED and run.lane_id is None)
+        waits = run.execution in (Execution.DELAYED, Execution.SUSPENDED) or (
+            run.execution is Execution.QUEUED and (run.lane_id is None or home_route(run.route) != run.route)
+        )
         if run.queue_id is not None and (waits or run.id in wants.requeued):
-            wants.lanes[(run.queue_id, run.concurrency_key or "", run.route)] = run.env_id
+            wants.lanes[(run.queue_id, run.concurrency_key or "", _next_route(view, run))] = run.env_id
     resolved: dict[LaneKey, tuple[int, int]] = {}
     missing: dict[LaneKey, int] = {}
     for key, env_id in wants.lanes.items():
@@ -95,6 +98,13 @@ def _load_lanes(view: View, wants: Rows) -> None:
             view.catalog.forget_lane(key)
             raise NeedsLock(Rows())
         view.lane_ids[key] = lane_id
+
+
+def _next_route(view: View, run: Run) -> str:
+    """The lane it goes to from here: that of its worker, when it is to go on and the worker is elsewhere."""
+    if run.execution is Execution.SUSPENDED and run.held_by is not None and view.is_away(run):
+        return held_route(run.held_by, run.route)
+    return home_route(run.route)
 
 
 def _bases(view: View, lane_ids: set[int]) -> set[int]:

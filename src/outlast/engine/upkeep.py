@@ -186,6 +186,8 @@ class Upkeep:
         await self.engine.write(lambda tx: sessions_store.prune(tx, now - 86_400_000))
         if idle := await self.engine.read(lambda tx: lanes.idle(tx, now - IDLE_LANE_MS, 500)):
             await self.engine.write(lambda tx: lanes.delete_idle(tx, idle))
+        if routes := await self.engine.read(lambda tx: lanes.idle_routes(tx, now - IDLE_LANE_MS, 500)):
+            await self.engine.write(lambda tx: lanes.delete_idle_routes(tx, routes, now - IDLE_LANE_MS))
         if self.retention_ms is not None:
             before = now - self.retention_ms
             await self.engine.write(lambda tx: events.prune(tx, before, 5_000))

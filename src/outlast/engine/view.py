@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import assert_never
 
 import msgspec
@@ -63,8 +63,11 @@ class Pushed(msgspec.Struct, frozen=True):
 class View:
     """Loaded rows, what was decided over them, and what must happen after the commit."""
 
-    def __init__(self, tx: Connection, catalog: Catalog, *, now: int, new_id: Callable[[str, int], str]) -> None:
+    def __init__(
+        self, tx: Connection, catalog: Catalog, *, now: int, new_id: Callable[[str, int], str], connected: Collection[str] = ()
+    ) -> None:
         self.tx = tx
+        self.connected = connected  # sessions of workers that this server speaks with
         self.catalog = catalog
         self.now = now
         self._new_id = new_id
@@ -267,9 +270,13 @@ class View:
         self.settled.setdefault(run_id, []).append(f"{run_id}:{journal_key}")
         run = self._count(run)
         if run.execution is Execution.SUSPENDED:
-            self.apply(lifecycle.resume(run, now=self.now))
+            self.apply(lifecycle.resume(run, now=self.now, is_away=self.is_away(run)))
         elif run.execution is Execution.EXECUTING and run.held_by is not None:
             self.pushed.append(Pushed(run.held_by, run.id, run.epoch, run.journal, entry))
+
+    def is_away(self, run: Run) -> bool:
+        """Whether its coroutine is with a worker that is connected to another server, or to none at this moment."""
+        return run.held_by is not None and run.held_by not in self.connected
 
     def need(self, waiters: Sequence[tuple[str, str]]) -> None:
         """All that is missing at once: a flush is run again only a few times."""

@@ -37,6 +37,16 @@ def route(version: str | None, kind: Literal["async", "thread"]) -> str:
     return f"{name}/thread" if kind == "thread" else name
 
 
+def held_route(session: str, home: str) -> str:
+    """For a while only this worker may take the run: it has its coroutine."""
+    return f"s:{session}:{home}"
+
+
+def home_route(name: str) -> str:
+    """Who may take it when nobody is preferred."""
+    return name.split(":", 2)[2] if name.startswith("s:") else name
+
+
 def kind_of(name: str) -> Literal["async", "thread"]:
     return "thread" if name.endswith("/thread") else "async"
 

@@ -21,8 +21,8 @@ from outlast.model.change import (
     Finish,
 )
 from outlast.model.failure import Failure, internal
-from outlast.model.lane import kind_of, route
-from outlast.model.limits import CANCEL_DEADLINE_MS, LOSS_BACKOFF_MS, MAX_ATTEMPTS, MAX_DELIVERIES, MAX_LOSSES, WARM_RETRY_MS
+from outlast.model.lane import held_route, home_route, kind_of, route
+from outlast.model.limits import CANCEL_DEADLINE_MS, HOLDER_MS, LOSS_BACKOFF_MS, MAX_ATTEMPTS, MAX_DELIVERIES, MAX_LOSSES, WARM_RETRY_MS
 from outlast.model.refusal import Refusal
 from outlast.model.result import Result, encode_failure
 from outlast.model.run import HOLDS_SLOT, Execution, Run, Status
@@ -122,10 +122,24 @@ def go_cold(run: Run, *, epoch: int, now: int) -> Change | Refusal:
     return Change(replace(run, held_by=None, executor=None, updated_at=now), "cold", ())
 
 
-def resume(run: Run, *, now: int) -> Change:
-    """What it waits for has come: back to its first place in the queue, in front of what was triggered later."""
+def resume(run: Run, *, now: int, is_away: bool = False) -> Change:
+    """What it waits for has come: back to its first place in the queue, in front of what was triggered later.
+
+    `is_away`: the worker that has its coroutine is not known here. It alone may take the run for a while.
+    """
     assert run.execution is E.SUSPENDED
-    return Change(replace(run, execution=E.QUEUED, resuming=1, updated_at=now), "resumed", (ENQUEUE,))
+    run = replace(run, execution=E.QUEUED, resuming=1, updated_at=now)
+    if not is_away or run.held_by is None:
+        return Change(run, "resumed", (ENQUEUE,))
+    return Change(replace(run, route=held_route(run.held_by, run.route), due_at=now + HOLDER_MS), "resumed", (ENQUEUE, SET_TIMER))
+
+
+def leave_holder(run: Run, *, now: int) -> Change:
+    """Its worker did not come for it: any worker that has the code may go on by the journal."""
+    assert run.execution is E.QUEUED
+    assert run.due_at is not None
+    moved = replace(run, route=home_route(run.route), due_at=None, updated_at=now)
+    return Change(moved, "holder away", (ClearTimer(run.due_at), DEQUEUE, ENQUEUE))
 
 
 def claim(run: Run, *, session: str, version: str, pin: bool, executor: str | None = None, now: int) -> Change | Refusal:
@@ -147,7 +161,7 @@ def claim(run: Run, *, session: str, version: str, pin: bool, executor: str | No
         held_by=session,
         executor=executor,
         version=run.version if pin and run.version else version,
-        route=route(version, kind_of(run.route)) if pin else run.route,
+        route=route(version, kind_of(run.route)) if pin else home_route(run.route),
         due_at=None,
         started_at=run.started_at or now,
         updated_at=now,

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 LEASE_MS: Final = 30_000  # three heartbeats
+HOLDER_MS = 2_000  # a run that may go on waits so long for the worker that has its coroutine
 HEARTBEAT_MS: Final = 10_000
 UPKEEP_MS: Final = 5_000  # lost leases are looked for this often, so a lost worker costs at most 35 s
 POLL_MS: Final = 5_000  # behind every wake: a lost wake costs this, never a run

@@ -45,6 +45,7 @@ class Channel:
         self._sessions: dict[str, WorkerSession] = {}
         self._background: set[asyncio.Future[Any]] = set()
         engine.demand = self.demand
+        engine.connected = lambda: self._sessions.keys()
         engine.deliver = self.deliver
         engine.tell = self.tell
         engine.push = self.push

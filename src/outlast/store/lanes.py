@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from outlast.model.lane import Candidate, Lane
 from outlast.model.run import Run
@@ -198,6 +198,26 @@ def idle(tx: Connection, before: int, limit: int) -> set[int]:
         before=before, limit=limit,
     )  # fmt: skip
     return {row[0] for row in rows}
+
+
+def idle_routes(tx: Connection, before: int, limit: int) -> dict[int, int]:
+    """Lanes beside their base (of a version, of a worker) that nobody used since: their base, by id."""
+    rows = tx.all(
+        "SELECT id, base_id FROM lanes WHERE id <> base_id AND queued = 0 AND touched_at < :before"
+        " AND NOT EXISTS (SELECT 1 FROM slots s WHERE s.lane_id = lanes.id) LIMIT :limit",
+        before=before, limit=limit,
+    )  # fmt: skip
+    return {row[0]: row[1] for row in rows}
+
+
+def delete_idle_routes(tx: Connection, found: Mapping[int, int], before: int) -> None:
+    """Under the locks of their bases; one that came to life meanwhile stays."""
+    lock(tx, set(found.values()))()
+    tx.execute(
+        "DELETE FROM lanes WHERE id {in:ids} AND queued = 0 AND touched_at < :before"
+        " AND NOT EXISTS (SELECT 1 FROM slots s WHERE s.lane_id = lanes.id)",
+        ids=sorted(found), before=before,
+    )  # fmt: skip
 
 
 def delete_idle(tx: Connection, bases: Collection[int]) -> None:
