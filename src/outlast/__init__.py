@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from outlast import batch, hooks, queues, run, runs, tasks, wait
+from outlast import batch, hooks, queues, run, runs, schedules, tasks, wait
 from outlast.batch import BatchItem
 from outlast.client.answers import RunHandle
 from outlast.client.connection import configure
@@ -19,6 +19,7 @@ from outlast.options import Debounce
 from outlast.queues import queue
 from outlast.results import Result
 from outlast.retry import Retry
+from outlast.scheduled import Cron, ScheduledPayload
 from outlast.steps import step
 from outlast.tasks import Task
 from outlast.version import __version__
@@ -34,6 +35,7 @@ __all__ = [
     "AbortTaskRun",
     "BatchItem",
     "Client",
+    "Cron",
     "Debounce",
     "Next",
     "Outlast",
@@ -42,6 +44,7 @@ __all__ = [
     "Retry",
     "RunContext",
     "RunHandle",
+    "ScheduledPayload",
     "SubtaskFailed",
     "Task",
     "batch",
@@ -54,6 +57,7 @@ __all__ = [
     "queues",
     "run",
     "runs",
+    "schedules",
     "step",
     "sync",
     "task",

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
+from msgspec.structs import replace
+
 from outlast.config import ttl_ms
 from outlast.context import RunContext
 from outlast.errors import ConfigurationError, NotBuiltYet
 from outlast.model.limits import MACHINES, MIN_DURATION_SECONDS
+from outlast.model.manifest import ScheduleDefinition
 from outlast.model.retry import Retry
 from outlast.options import LATER, Machine
 from outlast.queues import Queue, checked
@@ -34,6 +37,7 @@ class TaskOptions(TypedDict, total=False):
     json_schema: dict[str, Any]
     isolation: Literal["process"] | None
     retry_journal: Literal["keep"]
+    singleton: Literal["skip", "queue", "cancel_previous"]
 
 
 # The decorator tells payload and ctx apart by name, so the protocols name them; async before sync, ctx alone before payload.
@@ -124,11 +128,37 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     """
 
     def make(real: Callable[..., Any]) -> Task[Any, Any]:
-        made = Task[Any, Any](real, checked_id(options.get("id") or real.__name__), _checked(options), options.get("schema"))
-        registry.add(made)
-        return made
+        return _made(real, options, _checked(options))
 
     return make(fn) if fn is not None else make
+
+
+def _made(real: Callable[..., Any], options: dict[str, Any], checked_options: Options) -> Task[Any, Any]:
+    made = Task[Any, Any](real, checked_id(options.get("id") or real.__name__), checked_options, options.get("schema"))
+    registry.add(made)
+    return made
+
+
+class ScheduledTaskDecorator(Protocol):
+    """What `@schedules.task(…)` is: the function takes the schedule's payload, or nothing."""
+
+    @overload
+    def __call__(self, fn: _ANone[T2] | _ACtx[T2], /) -> Task[None, T2]: ...
+    @overload
+    def __call__(self, fn: _APay[T1, T2] | _APayCtx[T1, T2], /) -> Task[T1, T2]: ...
+    @overload
+    def __call__(self, fn: _DNone[T2] | _DCtx[T2], /) -> Task[None, T2]: ...
+    @overload
+    def __call__(self, fn: _DPay[T1, T2] | _DPayCtx[T1, T2], /) -> Task[T1, T2]: ...
+
+
+def scheduled(schedule: ScheduleDefinition | None, read: Callable[[Any], Any], **options: Any) -> Any:
+    """A decorator of tasks whose payload is made by their schedules; `read` makes of it what the function is given."""
+
+    def make(real: Callable[..., Any]) -> Task[Any, Any]:
+        return _made(real, {"schema": read, **options}, replace(_checked(options), schedule=schedule, scheduled=True))
+
+    return make
 
 
 def _checked(options: dict[str, Any]) -> Options:
@@ -153,4 +183,11 @@ def _checked(options: dict[str, Any]) -> Options:
         has_max_duration="max_duration" in options,
         ttl_ms=None if options.get("ttl") is None else ttl_ms(options["ttl"], "ttl"),
         json_schema=options.get("json_schema"),
+        singleton=_singleton(options.get("singleton")),
     )
+
+
+def _singleton(mode: Any) -> Literal["skip", "queue", "cancel_previous"] | None:
+    if mode not in (None, "skip", "queue", "cancel_previous"):
+        raise ConfigurationError(f"singleton={mode!r}: use skip, queue or cancel_previous")
+    return mode

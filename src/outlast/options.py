@@ -13,7 +13,6 @@ from outlast.idempotency import hashed
 Machine = Literal["micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"]
 
 LATER = {
-    "debounce": "debounce= comes with flow control",
     "version": "version= comes with deploys",
     "isolation": "isolation= comes with durable waits",
     "retry_journal": "retry_journal= comes with durable waits",
@@ -22,7 +21,10 @@ LATER = {
 
 
 class Debounce:
-    """Comes with flow control; named here so that code that uses it is refused by name and not by an import error."""
+    """Triggers with one key become one run, `delay` after the last of them; `mode="trailing"`: with the data of the last.
+
+    `max_delay` bounds how far the first of them can be pushed; without it that is a day.
+    """
 
     def __init__(self, key: str, delay: str, mode: Literal["leading", "trailing"] = "leading", max_delay: str | None = None) -> None:
         self.key = key
@@ -93,6 +95,8 @@ def _add(wire: dict[str, Any], name: str, value: Any) -> None:
     match name:
         case "delay":
             wire["delay"] = _when(value)
+        case "debounce":
+            wire["debounce"] = _debounce(value)
         case "tags":
             wire["tags"] = [value] if isinstance(value, str) else list(value)
         case "metadata":
@@ -112,6 +116,11 @@ def _add(wire: dict[str, Any], name: str, value: Any) -> None:
             wire[_WIRE[name]] = value
         case _:
             raise InvalidValue(f"there is no trigger option {name!r}")
+
+
+def _debounce(value: Debounce) -> dict[str, str]:
+    wire = {"key": value.key, "delay": value.delay, "mode": value.mode}
+    return wire if value.max_delay is None else {**wire, "maxDelay": value.max_delay}
 
 
 def _when(value: str | datetime) -> str:

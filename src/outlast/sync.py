@@ -9,6 +9,7 @@ from outlast import batch as _batch
 from outlast import queues as _queues
 from outlast import run
 from outlast import runs as _runs
+from outlast import schedules as _schedules
 from outlast import tasks as _tasks
 from outlast import wait as _wait
 from outlast.client.address import find
@@ -31,6 +32,7 @@ from .hooks import Next
 from .options import Debounce
 from .results import Result
 from .retry import Retry
+from .scheduled import Cron, ScheduledPayload
 from .tasks import Task
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ __all__ = [
     "AbortTaskRun",
     "BatchItem",
     "Client",
+    "Cron",
     "Debounce",
     "Next",
     "OutlastError",
@@ -47,6 +50,7 @@ __all__ = [
     "Retry",
     "RunContext",
     "RunHandle",
+    "ScheduledPayload",
     "SubtaskFailed",
     "Task",
     "batch",
@@ -59,6 +63,7 @@ __all__ = [
     "queues",
     "run",
     "runs",
+    "schedules",
     "step",
     "task",
     "tasks",
@@ -103,6 +108,24 @@ class queues:
     reset_concurrency_limit = staticmethod(blocking(_queues.reset_concurrency_limit))
 
 
+class schedules:
+    """Tasks that are triggered by themselves."""
+
+    task = staticmethod(_schedules.task)
+    create = staticmethod(blocking(_schedules.create))
+    update = staticmethod(blocking(_schedules.update))
+    retrieve = staticmethod(blocking(_schedules.retrieve))
+    list = staticmethod(blocking_pages(_schedules.list))
+    activate = staticmethod(blocking(_schedules.activate))
+    deactivate = staticmethod(blocking(_schedules.deactivate))
+    delete = staticmethod(blocking(_schedules.delete))
+    timezones = staticmethod(blocking(_schedules.timezones))
+    ticks = staticmethod(blocking(_schedules.ticks))
+    upcoming = staticmethod(blocking(_schedules.upcoming))
+    preview = staticmethod(_schedules.preview)
+    backfill = staticmethod(blocking(_schedules.backfill))
+
+
 class wait:
     for_ = staticmethod(blocking(_wait.for_))
     until = staticmethod(blocking(_wait.until))
@@ -133,6 +156,7 @@ class Client:
         self.batch = batch if TYPE_CHECKING else Noun(batch, self._connection)
         self.runs = runs if TYPE_CHECKING else Noun(runs, self._connection)
         self.queues = queues if TYPE_CHECKING else Noun(queues, self._connection)
+        self.schedules = schedules if TYPE_CHECKING else Noun(schedules, self._connection)
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ from outlast.errors import ConfigurationError, DuplicateTaskId, NotBuiltYet, Tas
 from outlast.hooks import HookSet, Register
 from outlast.model import payload as packets
 from outlast.model.limits import TASK_ID
-from outlast.model.manifest import QueueDefinition, TaskDefinition
+from outlast.model.manifest import QueueDefinition, ScheduleDefinition, TaskDefinition
 from outlast.model.retry import Retry
 from outlast.options import TriggerOptions, WaitOptions, body
 from outlast.pending import Pending, PendingBatch, PendingResult
@@ -48,6 +48,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     has_max_duration: bool = False  # whether the task says so itself: None then means "no limit", against the config
     ttl_ms: int | None = None
     json_schema: dict[str, Any] | None = None
+    schedule: ScheduleDefinition | None = None
+    scheduled: bool = False  # its payload is made by schedules
+    singleton: Literal["skip", "queue", "cancel_previous"] | None = None  # what becomes of a run while another is not over
 
 
 class Registry:
@@ -239,6 +242,9 @@ class Task(Generic[In, Out]):
             machine=o.machine,
             max_duration=o.max_duration,
             ttl_ms=o.ttl_ms,
+            schedule=o.schedule,
+            scheduled=o.scheduled,
+            singleton=o.singleton,
             payload_schema=o.json_schema or self.schema.json_schema(),
         )
 

@@ -43,7 +43,14 @@ async def test_options_have_their_names_of_the_wire(wire: Wire) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [{"debounce": Debounce("k", "5s")}, {"version": "1"}, {"isolation": "process"}])
+async def test_debounce_travels_by_trigger_devs_names(wire: Wire) -> None:
+    await tasks.trigger("t", 1, debounce=Debounce("k", "5s"))
+    assert wire.options["debounce"] == {"key": "k", "delay": "5s", "mode": "leading"}
+    await tasks.trigger("t", 1, debounce=Debounce("k", "5s", mode="trailing", max_delay="1m"))
+    assert wire.options["debounce"] == {"key": "k", "delay": "5s", "mode": "trailing", "maxDelay": "1m"}
+
+
+@pytest.mark.parametrize("options", [{"version": "1"}, {"isolation": "process"}])
 def test_what_comes_later_is_refused_by_its_name(wire: Wire, options: dict[str, Any]) -> None:
     with pytest.raises(NotBuiltYet, match=f"{next(iter(options))}= comes with"):
         tasks.trigger("t", 1, **options)

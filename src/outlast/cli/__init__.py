@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from outlast.cli import queues, schedules
 from outlast.cli.output import details, fail, plainly, shown, table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Durable background tasks for Python.")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs, and act on them.")
-queues_app = typer.Typer(no_args_is_help=True, help="Queues: list, pause, resume, override limits.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of a server's database.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
-for name, sub in (("runs", runs_app), ("queues", queues_app), ("keys", keys_app), ("db", db_app)):
+for name, sub in (("runs", runs_app), ("queues", queues.app), ("schedules", schedules.app), ("keys", keys_app), ("db", db_app)):
     app.add_typer(sub, name=name)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
@@ -25,7 +25,6 @@ Database = Annotated[str | None, typer.Option(help="sqlite:///path or postgresql
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 LogFormat = Annotated[str | None, typer.Option(help="text or json.")]
-KindOption = Annotated[str, typer.Option("--type", help="id, task or custom.")]
 
 
 def main() -> None:
@@ -269,62 +268,6 @@ def runs_replay(run: str, payload: str | None = None) -> None:
 
     handle = runs.replay(run) if payload is None else runs.replay(run, json.loads(payload))
     print(handle.id)
-
-
-@queues_app.command("list")
-@plainly
-def queues_list(as_json: Json = False) -> None:
-    """All queues with what they hold."""
-    from outlast.sync import queues
-
-    rows = [_queue(queue) for queue in queues.list(page_size=100)]
-    table(rows, ("name", "type", "running", "queued", "limit", "paused"), as_json=as_json)
-
-
-def _queue(queue: Any) -> dict[str, Any]:
-    return {
-        "id": queue.id,
-        "name": queue.name,
-        "type": queue.type,
-        "running": queue.running,
-        "queued": queue.queued,
-        "limit": queue.concurrency_limit,
-        "paused": queue.paused,
-    }
-
-
-@queues_app.command("pause")
-@plainly
-def queues_pause(name: str, kind: KindOption = "custom") -> None:
-    """Start nothing new from a queue."""
-    _show_queue("pause", name, kind)
-
-
-@queues_app.command("resume")
-@plainly
-def queues_resume(name: str, kind: KindOption = "custom") -> None:
-    """Start runs of a paused queue again."""
-    _show_queue("resume", name, kind)
-
-
-@queues_app.command("override")
-@plainly
-def queues_override(name: str, limit: int, kind: KindOption = "custom") -> None:
-    """Set a queue's limit until it is reset."""
-    _show_queue("override_concurrency_limit", name, kind, limit)
-
-
-@queues_app.command("reset")
-@plainly
-def queues_reset(name: str, kind: KindOption = "custom") -> None:
-    """Back to the limit that the code says."""
-    _show_queue("reset_concurrency_limit", name, kind)
-
-
-def _show_queue(verb: str, name: str, kind: str, *arguments: Any) -> None:
-    from outlast.sync import queues
-
-    details(_queue(getattr(queues, verb)(name, *arguments, type=kind)), as_json=False)
 
 
 @keys_app.command("create")

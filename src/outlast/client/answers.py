@@ -118,6 +118,47 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     concurrency: Concurrency | None = None
 
 
+class Generator(msgspec.Struct, frozen=True):
+    """What makes a schedule's times: a cron expression, and what it says in English."""
+
+    expression: str
+    description: str = ""
+
+
+class ScheduleState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A schedule now. `next_run` is its next nominal time, `next_run_effective_at` when it fires (a window spreads it)."""
+
+    id: str
+    type: str
+    task: str
+    active: bool
+    generator: Generator
+    timezone: str
+    deduplication_key: str | None = None
+    external_id: str | None = None
+    window: str | None = None
+    overlap: str = "allow"
+    catch_up: str = "none"
+    next_run: datetime | None = None
+    next_run_effective_at: datetime | None = None
+    last_run: datetime | None = None
+    last_run_id: str | None = None
+    pause_reason: str | None = None
+
+    @property
+    def cron(self) -> str:
+        return self.generator.expression
+
+
+class Tick(msgspec.Struct, frozen=True, rename="camel"):
+    """What was done at a nominal time of a schedule: a run, or the reason why there is none."""
+
+    timestamp: datetime
+    at: datetime
+    run_id: str | None = None
+    reason: str | None = None
+
+
 class LogLine(msgspec.Struct, frozen=True):
     """One line of a run; `at` is UTC milliseconds."""
 

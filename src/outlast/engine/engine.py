@@ -44,6 +44,7 @@ class Engine:
         self.chance = chance or Chance()
         self.catalog = Catalog()
         self.signals = Signals()
+        self.hurry = asyncio.Event()  # there is work that upkeep should not be late for
         self.poll_ms = poll_ms
         self.demand: Callable[[], Sequence[Demand]] = list
         self.connected: Callable[[], Collection[str]] = tuple
@@ -182,6 +183,8 @@ class Engine:
         self.signals.finished(outcome.finished)
         if outcome.changed:
             self._changed()
+        if outcome.has_work:
+            self.hurry.set()
         if outcome.woken:
             self._claim_wanted = True
             self._kick_if_demand()

@@ -35,6 +35,7 @@ class Outcome:
     woken: set[int] = field(default_factory=set[int])  # environments in which something may be claimable still
     catalog_changed: bool = False
     changed: bool = False  # a run did: the outbox has something new
+    has_work: bool = False
 
     def add(self, other: Outcome) -> None:
         self.claimed += other.claimed
@@ -44,6 +45,7 @@ class Outcome:
         self.woken |= other.woken
         self.catalog_changed |= other.catalog_changed
         self.changed |= other.changed
+        self.has_work |= other.has_work
 
 
 @dataclass(slots=True)
@@ -123,6 +125,7 @@ class Flusher:
             claims = Claims()
             # something older may be claimable, and goes first
             hand_off(view, [] if look else demands, claims)
+            has_work = bool(view.writes.work)
             write(view)
             if demands and (look or view.woken):
                 claim(view, demands, claims)
@@ -138,13 +141,16 @@ class Flusher:
             if self.catalog.lane(key) is None:
                 self.catalog.remember_lane(key, (lane_id, view.lanes[lane_id].base_id))
         woken = (view.woken - claims.looked) | claims.more
-        return Outcome(claims.taken, view.told, view.pushed, view.finished, woken, view.catalog_changed, bool(view.events))
+        changed = bool(view.events)
+        return Outcome(claims.taken, view.told, view.pushed, view.finished, woken, view.catalog_changed, changed, has_work)
 
     def _placed(self, view: View, calls: Sequence[Call], wants: Rows) -> Rows:
         """The lanes of new runs must be locked with everything else, so their place is looked up before the fold."""
         for call in calls:
             if call.operation.lanes is not None:
                 wants.lanes.update(call.operation.lanes(view, call.item))
+            if call.operation.also is not None:
+                call.operation.also(view, call.item, wants)
         return wants
 
     def _notify(self, view: View) -> None:

@@ -1,10 +1,12 @@
 """The first phase of a flush: every row its operations need, locked once, in one global order.
 
-The order is sessions, runs, batches, idempotency keys, lanes; inside a kind by id. Whoever keeps to it cannot deadlock.
+The order is sessions, runs, batches, idempotency keys, debounce keys, gates, schedules, lanes; inside a kind by id.
+Whoever keeps to it cannot deadlock.
 """
 
 from __future__ import annotations
 
+from outlast.engine import flow
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
 from outlast.model.lane import held_route, home_route
@@ -34,6 +36,7 @@ def load(view: View, wants: Rows) -> None:
         view.keys = idempotency.holders(tx, wants.keys, lock=True)
         if moved := {holder[0] for holder in view.keys.values()} - wants.runs:
             raise NeedsLock(Rows(runs=moved))
+    flow.load(tx, view.flow, wants)
     if wants.hashes:
         final = [run_id for run_id in wants.hashes if (run := view.runs.get(run_id)) is not None and run.is_final]
         view.hashes = runs.result_hashes(tx, final)
@@ -49,6 +52,7 @@ def _look_around(view: View, wants: Rows) -> None:
     asked_waiters = journal.waiters(tx, wants.tokens)
     view.batch_items = batches.items_at(tx, wants.batch_items)
     holders = idempotency.holders(tx, wants.keys) if wants.keys else {}
+    flow.wanted_runs(tx, wants)
     view.requests = asked_answers()
     wants.runs.update(holder[0] for holder in holders.values())
     wants.runs.update(answer[0] for answer in view.requests.values() if answer[0].startswith("run_"))

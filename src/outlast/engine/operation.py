@@ -26,6 +26,7 @@ class Operation(Generic[I, R]):
     lanes: Callable[[View, Any], Iterable[Lane]] | None = None  # where new entries go
     alone: Callable[[Connection, Sequence[Any]], Sequence[Any]] | None = None
     """A flush of nothing but such items is one statement. Gives their outcomes in order, None for each that must be decided."""
+    also: Callable[[View, Any, Rows], None] | None = None  # rows that only a look at the catalog tells
 
 
 @dataclass(slots=True)
@@ -43,8 +44,9 @@ def operation(
     needs: Callable[[Any, Rows], None],
     lanes: Callable[[View, Any], Iterable[Lane]] | None = None,
     alone: Callable[[Connection, Sequence[Any]], Sequence[Any]] | None = None,
+    also: Callable[[View, Any, Rows], None] | None = None,
 ) -> Callable[[Callable[[View, I], R]], Operation[I, R]]:
     def wrap(decide: Callable[[View, I], R]) -> Operation[I, R]:
-        return Operation(decide.__name__, needs, decide, lanes, alone)
+        return Operation(decide.__name__, needs, decide, lanes, alone, also)
 
     return wrap

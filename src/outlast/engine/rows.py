@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from outlast.store.gates import DebounceKey, Gate
 from outlast.store.idempotency import Key
 from outlast.store.lanes import LaneKey
 
@@ -26,6 +27,9 @@ class Rows:
     hashes: set[str] = field(default_factory=set[str])  # result hashes of these runs
     entries: set[str] = field(default_factory=set[str])  # of journals, by id
     tokens: set[str] = field(default_factory=set[str])
+    schedules: set[str] = field(default_factory=set[str])
+    gates: set[Gate] = field(default_factory=set[Gate])
+    debounced: set[DebounceKey] = field(default_factory=set[DebounceKey])
 
     def add(self, other: Rows) -> None:
         for name in self.__slots__:

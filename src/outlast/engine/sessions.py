@@ -6,6 +6,7 @@ import time
 
 from msgspec.structs import replace
 
+from outlast.engine import schedules
 from outlast.engine.operation import operation
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
@@ -33,6 +34,7 @@ def open_session(view: View, o: OpenSession) -> SessionOpened:
     if o.promote and current != version:
         catalog.promote(view.tx, o.env_id, version)
         _define_queues(view, o.env_id, o.manifest)
+        schedules.sync(view, o.env_id, o.manifest)
         view.writes.work.append((view.new_id("work"), "unpark", str(o.env_id), view.now))
         current = version
         view.catalog_changed = True

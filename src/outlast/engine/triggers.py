@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from outlast.engine import gates
 from outlast.engine.catalog import Placement
+from outlast.engine.debounce import debounced, quantised
 from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
@@ -38,6 +40,13 @@ def needs(t: Trigger, wants: Rows) -> None:
     if t.batch_id and t.batch_index is not None:
         wants.batches.add(t.batch_id)
         wants.batch_items.add((t.batch_id, t.batch_index))
+    if t.debounce:
+        wants.debounced.add((t.env_id, t.task, t.debounce.key))
+
+
+def also(view: View, t: Trigger, wants: Rows) -> None:
+    if gate := gates.of(view, t):
+        wants.gates.add((t.env_id, gate[0]))
 
 
 def lane(view: View, t: Trigger) -> list[Lane]:
@@ -47,22 +56,35 @@ def lane(view: View, t: Trigger) -> list[Lane]:
     return [((place.queue_id, t.concurrency_key or "", place.route), t.env_id)]
 
 
-@operation(needs=needs, lanes=lane)
+@operation(needs=needs, lanes=lane, also=also)
 def trigger(view: View, t: Trigger) -> Triggered | Refusal:
     """One run, however often the client sends it, and however many use its idempotency key."""
     if (answer := _answered(view, t)) is not None:
         return answer
+    if t.debounce:
+        if (joined := debounced(view, t, t.debounce)) is not None:
+            _remember(view, t, joined.id)
+            return Triggered(run_id=joined.id, is_cached=True)
+        t = replace(t, delay_until=quantised(view.now + t.debounce.delay_ms))
     place = view.place(t.env_id, t.task, t.queue, t.locked_version)
     parent = view.run(t.parent_id, t.env_id) if t.parent_id else None
     if (refusal := _refusal(view, t, place, parent)) is not None:
         return refusal
+    gate = gates.of(view, t)
+    if gate is not None and (holder := gates.skipped(view, t.env_id, gate)) is not None:
+        _remember(view, t, holder.id)
+        return Triggered(run_id=holder.id, is_cached=True, is_skipped=True)
     if (used := _burn(view, t)) is not None:
         return used
     run = _new_run(view, t, place, parent)
+    if gate is not None:
+        run = gates.enter(view, run, gate)
     data = RunData(run_id=run.id, payload=t.payload, payload_type=t.payload_type, metadata=t.metadata, options=_options(view, t))
     born = lifecycle.born(run, now=view.now)
     run = view.bear(born, data)
     _remember(view, t, run.id)
+    if t.debounce:
+        view.flow.take_key((t.env_id, t.task, t.debounce.key), run.id, view.now)
     if t.idempotency_hash:
         key = (t.env_id, t.task, t.idempotency_hash)
         before = view.keys.get(key)

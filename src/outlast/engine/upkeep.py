@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from outlast.engine import attempts, batches, control, due, durable, queues, sessions, tokens, triggers
+from outlast.engine import attempts, batches, control, due, durable, gates, queues, schedules, sessions, tokens, triggers
 from outlast.engine.engine import Engine
 from outlast.engine.view import WAIT_TIMER
-from outlast.model.limits import LEASE_MS, UPKEEP_MS
+from outlast.model.flow import Admit, Backfill, Fire
+from outlast.model.limits import LEASE_MS, TICKS_KEPT_MS, UPKEEP_MS
 from outlast.model.requests import (
     AbortBatch,
     CancelChildren,
@@ -24,6 +26,8 @@ from outlast.model.requests import (
     WaitOver,
 )
 from outlast.store import catalog, events, idempotency, lanes, runs, timers
+from outlast.store import gates as gates_store
+from outlast.store import schedules as schedules_store
 from outlast.store import sessions as sessions_store
 from outlast.store.database import Connection, DatabaseError
 
@@ -32,6 +36,7 @@ log = logging.getLogger("outlast.upkeep")
 STEP = 200  # rows a step looks at
 IDLE_LANE_MS = 3_600_000  # a concurrency key that nobody used for an hour leaves nothing behind
 CHECK_MS = 60_000  # the counters are compared with what they count this often: it reads all entries and slots
+SCHEDULE_STEPS = 5  # of so many schedules in a round; the other duties wait for it
 TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
 
 
@@ -50,6 +55,7 @@ class Upkeep:
         while True:
             try:
                 await self.timers()
+                await self.schedules()
                 await self.work()
                 if loop.time() >= next_slow:
                     await self.sessions()
@@ -61,15 +67,21 @@ class Upkeep:
                     next_slow = loop.time() + UPKEEP_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
             except DatabaseError as error:
                 log.warning("upkeep waits for the database", extra={"error": str(error)})
-            await asyncio.sleep(await self._pause())
+            await self._rest()
+
+    async def _rest(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(await self._pause()):
+                await self.engine.hurry.wait()
+        self.engine.hurry.clear()
 
     async def _pause(self) -> float:
         """Until the next timer, but never so long that another server's timer is missed by more than a second."""
         try:
-            at = await self.engine.read(timers.next_due)
+            times = (await self.engine.read(timers.next_due), await self.engine.read(schedules_store.next_due))
         except DatabaseError:
             return TIMER_MS / 1_000
-        left = TIMER_MS if at is None else at - self.engine.clock.now()
+        left = min((at for at in times if at is not None), default=TIMER_MS + self.engine.clock.now()) - self.engine.clock.now()
         return max(0.005, min(TIMER_MS, left) / 1_000)
 
     async def timers(self) -> int:
@@ -83,6 +95,18 @@ class Upkeep:
             if len(rows) < STEP:
                 break
         return done
+
+    async def schedules(self) -> int:
+        """Nominal times that have come. Other servers look too: whoever is first makes the run."""
+        made = 0
+        for _ in range(SCHEDULE_STEPS):
+            now = self.engine.clock.now()
+            rows = await self.engine.read(lambda tx: schedules_store.due(tx, now, STEP))  # noqa: B023 - awaited at once
+            fires = [Fire(env_id=env_id, schedule_id=id_, task=task) for id_, env_id, task, _ in rows]
+            made += sum(n for n in await self._all([self.engine.submit(schedules.fire, f, bulk=True) for f in fires]) if isinstance(n, int))
+            if len(rows) < STEP:
+                break
+        return made
 
     def _due(self, kind: str, ref: str, due_at: int) -> asyncio.Future[Any]:
         if kind == WAIT_TIMER:
@@ -108,6 +132,13 @@ class Upkeep:
                 case "reopen":
                     env_id, queue_id = ref.split(":")
                     await self.engine.call(queues.reopen_queue, ReopenQueue(env_id=int(env_id), queue_id=int(queue_id), work_id=work_id))
+                case "gate":
+                    env_id, _, name = ref.partition(":")
+                    await self.engine.call(gates.admit, Admit(work_id=work_id, env_id=int(env_id), name=name))
+                case "backfill":
+                    env_id, schedule_id, after, until = ref.split(":")
+                    item = Backfill(env_id=int(env_id), schedule_id=schedule_id, after=int(after), until=int(until), work_id=work_id)
+                    await self.engine.call(schedules.backfill, item, bulk=True)
                 case _:
                     log.error("unknown work item", extra={"kind": kind, "id": work_id})
                     await self.engine.call(due.drop_work, DropWork(work_id=work_id))
@@ -184,6 +215,9 @@ class Upkeep:
         now = self.engine.clock.now()
         await self.engine.write(lambda tx: idempotency.prune(tx, now, 1_000))
         await self.engine.write(lambda tx: sessions_store.prune(tx, now - 86_400_000))
+        await self.engine.write(lambda tx: schedules_store.prune_ticks(tx, now - TICKS_KEPT_MS, 1_000))
+        await self.engine.write(lambda tx: gates_store.prune(tx, now - IDLE_LANE_MS, 500))
+        await self.engine.write(lambda tx: gates_store.prune_debounce(tx, now - IDLE_LANE_MS, 500))
         if idle := await self.engine.read(lambda tx: lanes.idle(tx, now - IDLE_LANE_MS, 500)):
             await self.engine.write(lambda tx: lanes.delete_idle(tx, idle))
         if routes := await self.engine.read(lambda tx: lanes.idle_routes(tx, now - IDLE_LANE_MS, 500)):
@@ -202,10 +236,12 @@ class Upkeep:
                     extra={"lane": lane, "used": used, "slots": slots, "queued": queued, "entries": entries},
                 )
 
-    async def _all(self, futures: Sequence[Awaitable[object]]) -> None:
-        for result in await asyncio.gather(*futures, return_exceptions=True):
+    async def _all(self, futures: Sequence[Awaitable[object]]) -> Sequence[object]:
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        for result in results:
             if isinstance(result, BaseException) and not isinstance(result, DatabaseError):
                 raise result
+        return results
 
 
 def _parked(tx: Connection, env_id: int, limit: int) -> list[tuple[str, str, str | None, str | None]]:

@@ -8,6 +8,7 @@ from typing import assert_never
 import msgspec
 
 from outlast.engine.catalog import Catalog, Placement
+from outlast.engine.flow import Flow
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.writes import Writes
 from outlast.model import lifecycle
@@ -83,6 +84,7 @@ class View:
         self.sessions: dict[str, Session] = {}
         self.entries: dict[str, Entry] = {}
         self.tokens: dict[str, Token] = {}
+        self.flow = Flow()
         self.loaded = Rows()
         self.writes = Writes()
         self.events: dict[str, Event] = {}
@@ -123,6 +125,8 @@ class View:
             run = self._effect(run, old, effect)
         self.runs[run.id] = run
         self.writes.changed.add(run.id)
+        if run.gate is not None and run.execution is Execution.FINISHED:
+            self._open_gate(run, run.gate)
         self._record(run, change)
         return run
 
@@ -196,6 +200,14 @@ class View:
         if batch is not None:
             batch.remaining -= 1
             self._touch_batch(batch)
+
+    def _open_gate(self, run: Run, name: str) -> None:
+        """It ended: the next in line may begin, or it is the one in line that gave up."""
+        if run.gated:
+            if self.flow.waiting.pop(run.id, None) is None:
+                self.flow.admitted[run.id] = (run.env_id, name)
+        else:
+            self.writes.work.append((self.new_id("work"), "gate", f"{run.env_id}:{name}", self.now))
 
     def batch(self, batch_id: str) -> Batch | None:
         if batch_id not in self.loaded.batches and batch_id not in self.batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from outlast.engine import flow
 from outlast.engine.view import View
 from outlast.engine.writes import Writes
 from outlast.model.change import Finish
@@ -16,6 +17,7 @@ def write(view: View) -> None:
     w, tx = view.writes, view.tx
     idempotency.remember(tx, [(key, *value) for key, value in sorted(w.requests.items())])
     idempotency.reserve(tx, sorted(w.keys, key=lambda key: key[:3]))
+    flow.write(tx, view.flow, view.now)
     _write_runs(view, w)
     if w.born_batches:
         batches.insert(tx, [view.batches[b] for b in sorted(w.born_batches)])

@@ -62,6 +62,8 @@ def born(run: Run, *, now: int) -> Change:
     match run.execution:
         case E.PENDING_VERSION:
             return Change(run, "parked", (PARK,))
+        case E.DELAYED if run.gated:
+            return Change(run, "waits for its turn", ())
         case E.DELAYED:
             return Change(run, "delayed", (SET_TIMER,))
         case _:
@@ -83,8 +85,30 @@ def release(run: Run, *, now: int) -> Change | Refusal:
     if run.execution is not E.DELAYED or run.due_at is None:
         return Refusal("not_delayed", f"run {run.id} is {run.status.value}, not DELAYED")
     due_at = run.due_at
+    if run.gated:
+        return Change(replace(run, due_at=None, updated_at=now), "waits for its turn", (ClearTimer(due_at),))
     out, effects = queued(replace(run, queued_at=due_at, pos=run.pos - now + min(due_at, now)), now=now)
     return Change(out, "queued", (ClearTimer(due_at), *effects))
+
+
+def admit(run: Run, *, now: int) -> Change | Refusal:
+    """It is this run's turn: nothing of its gate executes any more."""
+    if run.execution is not E.DELAYED or not run.gated:
+        return Refusal("not_delayed", f"run {run.id} is {run.status.value} and does not wait for its turn")
+    run = replace(run, gated=0, updated_at=now)
+    if run.due_at is not None and run.due_at > now:
+        return Change(run, "delayed", (SET_TIMER,))
+    out, effects = queued(run, now=now)
+    return Change(out, "queued", effects)
+
+
+def push(run: Run, *, due_at: int, now: int) -> Change:
+    """Debounced: the run waits on, never for a shorter time."""
+    assert run.due_at is not None
+    moved = replace(run, due_at=max(run.due_at, due_at), updated_at=now)
+    if moved.due_at == run.due_at or run.execution is E.PENDING_VERSION or run.gated:
+        return Change(moved, "debounced", ())
+    return Change(moved, "debounced", (ClearTimer(run.due_at), SET_TIMER))
 
 
 def unpark(run: Run, *, queue_id: int, queue: str, to: str, ttl_ms: int | None, now: int) -> Change | Refusal:

@@ -40,6 +40,16 @@ MAX_ERROR_STACK_CHARS: Final = 64 * 1024
 MAX_REGISTERED_TASKS: Final = 10_000
 MAX_SCHEMA_BYTES: Final = 256 * 1024
 MAX_CONCURRENCY: Final = 100_000
+MAX_DEBOUNCE_KEY_CHARS: Final = 512
+MIN_DEBOUNCE_MS: Final = 1_000
+MAX_DEBOUNCE_MS: Final = 86_400_000  # a key that is triggered all the time runs once a day, unless max_delay says sooner
+MAX_CRON_CHARS: Final = 256
+MAX_SCHEDULES: Final = 100_000  # of an environment
+MISSED_MS: Final = 300_000  # a nominal time this late has been missed: only a catch-up policy still fires it
+CATCH_UP_MS: Final = 86_400_000  # catch_up="all" goes back a day
+MAX_BACKFILL: Final = 10_000  # runs of one backfill
+MAX_PREVIEW: Final = 100
+TICKS_KEPT_MS: Final = 90 * 86_400_000  # how long a schedule remembers what it did, and so how far back it never fires twice
 
 IDEMPOTENCY_TTL_MS: Final = 30 * 86_400_000
 REQUEST_TTL_MS: Final = 86_400_000  # a client's retry finds its first answer for a day

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from outlast.model.retry import Retry
+from outlast.model.schedule import CatchUp, Overlap
 
 PROTOCOL = 1
 
@@ -15,6 +16,20 @@ PROTOCOL = 1
 class QueueDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     concurrency_limit: int | None = None
+
+
+class ScheduleDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a task is triggered by itself. No `environments`: in all."""
+
+    cron: str
+    timezone: str = "UTC"
+    environments: list[str] = []
+    window: str | None = None
+    overlap: Overlap = "allow"
+    catch_up: CatchUp = "none"
+
+    def runs_in(self, environment_type: str) -> bool:
+        return not self.environments or environment_type in self.environments
 
 
 class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -30,7 +45,9 @@ class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     machine: str | None = None
     max_duration: float | None = None
     ttl_ms: int | None = None
-    schedule: dict[str, Any] | None = None
+    schedule: ScheduleDefinition | None = None
+    scheduled: bool = False  # schedules may be made for it
+    singleton: Literal["skip", "queue", "cancel_previous"] | None = None
     payload_schema: dict[str, Any] | None = None
 
     @property

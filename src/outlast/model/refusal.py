@@ -30,6 +30,8 @@ Code = Literal[
     "batch_sealed",
     "batch_aborted",
     "bad_index",
+    "limit_exceeded",
+    "declarative",
 ]
 
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from outlast.model.journal import Entry
+from outlast.model.limits import MAX_DEBOUNCE_MS
 from outlast.model.manifest import Manifest
 from outlast.model.messages import LogLine
 from outlast.model.result import Result
 from outlast.model.run import RunOptions
+
+GateMode = Literal["skip", "queue", "cancel_previous"]
+
+
+class DebounceBy(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls with one key become one run, `delay_ms` after the last of them; "trailing": with the data of the last."""
+
+    key: str
+    delay_ms: int
+    mode: Literal["leading", "trailing"] = "leading"
+    max_delay_ms: int = MAX_DEBOUNCE_MS
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +54,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     detached: bool = False  # a cancel of its parent does not reach it
     once: str | None = None  # hash of a one-time token: burnt by the run that is made
     once_until: int = 0  # when the token expires by itself
+    debounce: DebounceBy | None = None
+    gate: tuple[str, GateMode] | None = None  # instead of the task's own: runs of one gate execute one after the other
 
 
 class Triggered(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +64,7 @@ class Triggered(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     is_cached: bool = False
     is_repeat: bool = False
+    is_skipped: bool = False  # its gate is taken, by the run that is named here
     warning: str | None = None
 
 

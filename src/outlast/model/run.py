@@ -96,6 +96,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     executor: str | None = None  # which of the session's executors has its coroutine
     seen_seq: int = 0  # completions its code had been given when it blocked
     detached: int = 0  # 1: a cancel of its parent does not reach it
+    gate: str | None = None  # what it holds, or waits for, until it is over: runs of one gate execute one after the other
+    gated: int = 0  # 1: it waits for its gate
     is_test: bool = False
 
     @property

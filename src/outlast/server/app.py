@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outlast.server import cors
-from outlast.server.api import auth, batch_items, batches, own, queues, runs, tasks, tokens
+from outlast.server.api import auth, batch_items, batches, own, queues, runs, schedules, tasks, tokens
 from outlast.server.context import Context, answer, of
 from outlast.server.problem import Problem, respond
 from outlast.server.realtime import routes as realtime
@@ -153,6 +153,18 @@ _API: Table = [
     ("GET", "/api/v1/waitpoints/tokens", tokens.listing),
     ("GET", "/api/v1/waitpoints/tokens/{token}", tokens.retrieve),
     ("POST", "/api/v1/waitpoints/tokens/{token}/callback/{secret}", tokens.callback),
+    ("POST", "/api/v1/schedules", schedules.create),
+    ("GET", "/api/v1/schedules", schedules.listing),
+    ("GET", "/api/v1/schedules/{schedule}", schedules.retrieve),
+    ("PUT", "/api/v1/schedules/{schedule}", schedules.update),
+    ("DELETE", "/api/v1/schedules/{schedule}", schedules.delete),
+    ("POST", "/api/v1/schedules/{schedule}/activate", schedules.activate),
+    ("POST", "/api/v1/schedules/{schedule}/deactivate", schedules.deactivate),
+    ("GET", "/api/v1/timezones", schedules.timezones),
+    ("POST", "/api/outlast/v1/schedules/preview", schedules.preview),
+    ("GET", "/api/outlast/v1/schedules/{schedule}/ticks", schedules.ticks),
+    ("GET", "/api/outlast/v1/schedules/{schedule}/upcoming", schedules.upcoming),
+    ("POST", "/api/outlast/v1/schedules/{schedule}/backfill", schedules.backfill),
     ("GET", "/api/v1/queues", queues.listing),
     ("GET", "/api/v1/queues/{queue}", queues.retrieve),
     ("POST", "/api/v1/queues/{queue}/pause", queues.pause),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from outlast.model import limits
 from outlast.model import payload as packets
-from outlast.model.duration import FORMS, parse_duration
-from outlast.model.requests import Trigger
+from outlast.model.duration import FORMS, format_duration, parse_duration
+from outlast.model.requests import DebounceBy, Trigger
 from outlast.model.run import RunOptions
 from outlast.server.body import guard, no_duplicates
 from outlast.server.problem import Problem, invalid
@@ -92,8 +92,6 @@ def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now
     Raises:
         Problem: 400 for a field out of its range, 413 for too much, 422 for what is refused.
     """
-    if bytes(o.debounce) not in (b"", b"null"):
-        raise Problem(422, "debounce is not supported by this version of Outlast yet: leave it out", param="options.debounce")
     if o.resume_parent_on_completion:
         raise Problem(
             422,
@@ -135,6 +133,7 @@ def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now
         parent_id=o.parent_run_id,
         is_test=bool(o.test),
         detached=bool(o.detached),
+        debounce=_debounce(o),
     )
 
 
@@ -298,6 +297,36 @@ def _max_duration(value: float | UnsetType | None) -> float | None:
     if not math.isfinite(value) or value < limits.MIN_DURATION_SECONDS:
         raise invalid(f"maxDuration must be at least {limits.MIN_DURATION_SECONDS} seconds", "options.maxDuration")
     return value
+
+
+class DebounceOptions(msgspec.Struct, rename="camel"):
+    key: str
+    delay: str
+    mode: Literal["leading", "trailing"] = "leading"
+    max_delay: str | None = None
+
+
+_debounce_options = msgspec.json.Decoder(DebounceOptions)
+
+
+def _debounce(o: TriggerOptions) -> DebounceBy | None:
+    if bytes(o.debounce) in (b"", b"null"):
+        return None
+    try:
+        found = _debounce_options.decode(o.debounce)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        raise invalid(message, "options.debounce" + where.rstrip("`")) from error
+    if o.delay:
+        raise invalid("a trigger has either delay or debounce: debounce.delay says how long it waits", "options.debounce")
+    key = text_field(found.key, "debounce.key", limits.MAX_DEBOUNCE_KEY_CHARS)
+    delay = duration(found.delay, "debounce.delay")
+    if delay < limits.MIN_DEBOUNCE_MS:
+        raise invalid("debounce.delay must be at least 1s", "options.debounce.delay")
+    most = duration(found.max_delay, "debounce.maxDelay") if found.max_delay else limits.MAX_DEBOUNCE_MS
+    if delay >= most:
+        raise invalid(f"debounce.delay must be shorter than maxDelay ({format_duration(most)})", "options.debounce.maxDelay")
+    return DebounceBy(key=key, delay_ms=delay, mode=found.mode, max_delay_ms=most)
 
 
 def _machine(value: str | None) -> str | None:

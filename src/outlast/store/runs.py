@@ -43,6 +43,10 @@ MUTABLE = (
     "journal",
     "executor",
     "seen_seq",
+    "gate",
+    "gated",
+    "max_attempts",
+    "max_duration",
 )
 _ENUMS = {"status": "status._value_", "execution": "execution._value_"}  # the drivers bind plain strings fastest
 _all_values = attrgetter(*(_ENUMS.get(name, name) for name in COLUMNS))
@@ -151,6 +155,13 @@ def data_from_row(row: Row) -> RunData:
 
 def set_options(tx: Connection, rows: Sequence[tuple[RunOptions, str]]) -> None:
     tx.many("UPDATE run_data SET options = ? WHERE run_id = ?", [(_encode(options).decode(), run_id) for options, run_id in rows])
+
+
+def replace_data(tx: Connection, data: Iterable[RunData], gone_tags: Sequence[tuple[int, str, str]]) -> None:
+    """What a debounced trigger brought instead; (env_id, tag, run_id) of tags that are not its own any more."""
+    rows = [(d.payload, d.payload_type, _encode(d.options).decode(), d.metadata, d.run_id) for d in data]
+    tx.update("run_data", ("payload", "payload_type", "options", "metadata"), ["run_id"], rows)
+    tx.delete("run_tags", ("env_id", "tag", "run_id"), gone_tags)
 
 
 def add_tags(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:

@@ -1,0 +1,60 @@
+"""What the engine is asked about schedules and flow: one struct an operation."""
+
+from __future__ import annotations
+
+import msgspec
+
+from outlast.model.schedule import CatchUp, Overlap
+
+
+class Admit(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that held a gate is over."""
+
+    work_id: str
+    env_id: int
+    name: str
+
+
+class SaveSchedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Create (by its deduplication key, or anew) or update (by its id). Checked at the edge."""
+
+    env_id: int
+    task: str
+    cron: str
+    timezone: str = "UTC"
+    deduplication_key: str | None = None
+    schedule_id: str | None = None
+    external_id: str | None = None
+    window: str | None = None
+    overlap: Overlap = "allow"
+    catch_up: CatchUp = "none"
+
+
+class ActivateSchedule(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    schedule_id: str
+    active: bool
+    reason: str | None = None
+
+
+class DeleteSchedule(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    schedule_id: str
+
+
+class Fire(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule's time has come; looked at again under its lock."""
+
+    env_id: int
+    schedule_id: str
+    task: str
+
+
+class Backfill(msgspec.Struct, frozen=True, kw_only=True):
+    """Make the runs of past times, in (after, until]; those that were decided already are left as they are."""
+
+    env_id: int
+    schedule_id: str
+    after: int
+    until: int
+    work_id: str | None = None  # None: begin

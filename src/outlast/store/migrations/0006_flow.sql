@@ -1,0 +1,81 @@
+-- nothing of these was used before
+DROP TABLE schedules;
+DROP TABLE ticks;
+DROP TABLE debounce;
+DROP TABLE env_vars;
+
+-- next_at is the next nominal time, due_at when it fires; both are null while the schedule is inactive
+CREATE TABLE schedules (
+    id TEXT PRIMARY KEY,
+    env_id BIGINT NOT NULL,
+    task TEXT NOT NULL,
+    type TEXT NOT NULL,
+    cron TEXT NOT NULL,
+    timezone TEXT NOT NULL,
+    deduplication_key TEXT,
+    external_id TEXT,
+    window_ TEXT,
+    overlap TEXT NOT NULL,
+    catch_up TEXT NOT NULL,
+    active SMALLINT NOT NULL,
+    pause_reason TEXT,
+    revision BIGINT NOT NULL,
+    next_at BIGINT,
+    due_at BIGINT,
+    last_at BIGINT,
+    last_run_id TEXT,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    UNIQUE (env_id, deduplication_key)
+);
+CREATE INDEX schedules_due ON schedules (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX schedules_by_env ON schedules (env_id, id);
+CREATE UNIQUE INDEX schedules_declared ON schedules (env_id, task) WHERE type = 'DECLARATIVE';
+
+CREATE TABLE ticks (
+    schedule_id TEXT NOT NULL,
+    nominal_at BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    run_id TEXT,
+    reason TEXT,
+    PRIMARY KEY (schedule_id, nominal_at)
+) {without_rowid};
+CREATE INDEX ticks_by_time ON ticks (at);
+
+-- who may run of what runs one at a time: the holder of a gate, and those that wait for it in order of their ids
+CREATE TABLE gates (
+    env_id BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    changed_at BIGINT NOT NULL,
+    PRIMARY KEY (env_id, name)
+) {without_rowid};
+
+CREATE TABLE gated (
+    env_id BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    PRIMARY KEY (env_id, name, run_id)
+) {without_rowid};
+
+ALTER TABLE runs ADD COLUMN gate TEXT;
+ALTER TABLE runs ADD COLUMN gated SMALLINT NOT NULL DEFAULT 0;
+
+CREATE TABLE debounce (
+    env_id BIGINT NOT NULL,
+    task TEXT NOT NULL,
+    key TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    first_at BIGINT NOT NULL,
+    PRIMARY KEY (env_id, task, key)
+) {without_rowid};
+
+-- value: AES-256-GCM over the text, bound to environment and name, so that rows cannot be exchanged
+CREATE TABLE env_vars (
+    env_id BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    is_secret SMALLINT NOT NULL DEFAULT 0,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (env_id, name)
+);

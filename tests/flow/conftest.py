@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from tests.databases import Address
+from tests.engine.house import House, open_house
+
+
+@pytest_asyncio.fixture
+async def house(address: Address) -> AsyncIterator[House]:
+    async with open_house(address) as found:
+        yield found
+        await found.assert_sound()
