@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check format bench lock
+.PHONY: help demo test test-full check format bench lock screenshots
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ format: $(STAMP) ## format the code
 
 bench: $(STAMP) ## measure; one JSON line a scenario and database
 	$(BIN)/python -m benchmarks
+
+screenshots: $(STAMP) ## every page of the dashboard in both themes, in build/screenshots
+	$(BIN)/python -m tests.dashboard.screenshots build/screenshots
 
 lock: ## make requirements.lock anew (hashes, and no index host)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

@@ -142,3 +142,12 @@ async def opened(chromium: Browser, where: Address, folder: Path, *, is_open: bo
                 await context.close()
     finally:
         await runtime.close()
+
+
+async def settled(page: Page) -> None:
+    """What the page fetches after its load is there."""
+    await page.wait_for_selector("#live, main")
+    if await page.locator("trace-view").count():
+        await page.wait_for_selector(".tr")
+    if await page.locator("#live-dot").count():
+        await page.wait_for_function("() => document.querySelector('#live-dot').dataset.state === 'live'")

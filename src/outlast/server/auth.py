@@ -73,6 +73,11 @@ class Auth:
             raise forbidden()
         return known[1]
 
+    def forget(self) -> None:
+        """A key was revoked: look all of them up again."""
+        self._known.clear()
+        self._minters.clear()
+
     async def _look_up(self, credential: str) -> tuple[float, Caller, int | None] | None:
         self._known.pop(credential, None)
         if public_tokens.looks_like_one(credential):

@@ -68,7 +68,7 @@ class Runtime:
         secret = self._channel_secret()
         self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret)
         context = Context(self.engine, unknown_tasks=options.unknown_tasks)
-        self.site = Site(self.engine, context.feed, is_open=options.open_dashboard)
+        self.site = Site(context, is_open=options.open_dashboard)
         self.app: Starlette = create_app(
             context,
             pages=self.site.routes(),

@@ -59,3 +59,28 @@ def at_work_by_task(tx: Connection, env_id: int) -> dict[str, tuple[int, int]]:
     for task, n in queued:
         found[task] = (found.get(task, (0, 0))[0], n)
     return found
+
+
+def durations(tx: Connection, env_id: int, task: str, limit: int = 1_000) -> tuple[int, int] | None:
+    """(median, 95th of a hundred) ms of the last runs of a task that completed."""
+    rows = tx.all(
+        "SELECT r.finished_at - r.started_at FROM runs r WHERE r.env_id = :env AND r.task = :task AND r.status = 'COMPLETED'"
+        " AND r.started_at IS NOT NULL ORDER BY r.id DESC LIMIT :limit",
+        env=env_id, task=task, limit=limit,
+    )  # fmt: skip
+    return _middle_and_tail([row[0] for row in rows])
+
+
+def delays(tx: Connection, env_id: int, queue: str, limit: int = 1_000) -> tuple[int, int] | None:
+    """(median, 95th of a hundred) ms between queue and start of the last runs of a queue."""
+    rows = tx.all(
+        "SELECT r.started_at - r.queued_at FROM runs r WHERE r.env_id = :env AND r.queue = :queue AND r.started_at IS NOT NULL"
+        " AND r.queued_at IS NOT NULL ORDER BY r.id DESC LIMIT :limit",
+        env=env_id, queue=queue, limit=limit,
+    )  # fmt: skip
+    return _middle_and_tail([row[0] for row in rows])
+
+
+def _middle_and_tail(values: list[int]) -> tuple[int, int] | None:
+    values.sort()
+    return (values[len(values) // 2], values[len(values) * 95 // 100]) if values else None

@@ -15,6 +15,8 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PATTERN = re.compile(r"tr_(dev|stg|prod|preview)_sk_[0-9A-Za-z]{24}")
 _PREFIX = {"DEVELOPMENT": "dev", "STAGING": "stg", "PRODUCTION": "prod", "PREVIEW": "preview"}
 
+Role = Literal["viewer", "operator"]
+
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     id: str
@@ -25,7 +27,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: int | None
     expires_at: int | None
     revoked_at: int | None
-    role: Literal["viewer", "operator"] = "operator"  # a viewer's key reads only
+    role: Role = "operator"  # a viewer's key reads only
 
 
 _NAMES = tuple(field.name for field in msgspec.structs.fields(ApiKey))

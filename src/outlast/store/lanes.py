@@ -190,6 +190,16 @@ def counts(tx: Connection, queue_ids: Collection[int]) -> dict[int, tuple[int, i
     return {row[0]: (int(row[1]), int(row[2])) for row in rows}
 
 
+def by_key(tx: Connection, queue_id: int, limit: int) -> list[tuple[str, int, int, int | None]]:
+    """(concurrency key, running, queued, place of the oldest entry) of a queue's keys, busiest first."""
+    rows = tx.all(
+        "SELECT key, sum(used), sum(queued), min(head) FROM lanes WHERE queue_id = :queue AND key <> '' GROUP BY key"
+        " ORDER BY sum(queued) DESC, sum(used) DESC, key LIMIT :limit",
+        queue=queue_id, limit=limit,
+    )  # fmt: skip
+    return [(row[0], int(row[1]), int(row[2]), row[3]) for row in rows]
+
+
 def idle(tx: Connection, before: int, limit: int) -> set[int]:
     """Bases none of whose lanes was touched since, or holds or awaits anything."""
     rows = tx.all(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from outlast.store.database import Connection
-from outlast.store.keys import digest
+from outlast.store.keys import Role, digest
 
-Role = Literal["viewer", "operator"]
 IDLE_MS = 7 * 86_400_000  # unused for a week
 LIFE_MS = 30 * 86_400_000  # however much it is used
 SEEN_EVERY_MS = 60_000  # so that looking at pages writes at most once a minute

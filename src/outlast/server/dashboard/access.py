@@ -16,7 +16,7 @@ from starlette.responses import Response
 from outlast.engine.engine import Engine
 from outlast.server.problem import Problem
 from outlast.store import keys, signins
-from outlast.store.signins import Role
+from outlast.store.keys import Role
 
 SECURE_COOKIE = "__Host-outlast"  # over https and on this machine
 PLAIN_COOKIE = "outlast_session"  # http to another machine: anybody between can read it, and the page says so

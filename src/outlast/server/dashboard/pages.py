@@ -6,20 +6,46 @@ from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
 
-from outlast.server.dashboard import run, runs
+from outlast.server.dashboard import batches, errors, home, keys, logs, machines, queues, run, runs, settings, tasks, test, tokens
 from outlast.server.dashboard.visit import Visit
 
 Table = list[tuple[str, Callable[[Visit], Awaitable[Response]]]]
 
 PAGES: Table = [
-    ("/", runs.show),
+    ("/", home.show),
     ("/runs", runs.show),
     ("/runs/{run}", run.show),
     ("/runs/{run}/trace.json", run.trace_json),
     ("/runs/{run}/{part}.json", run.download),
+    ("/tasks", tasks.show),
+    ("/tasks/{task}", tasks.show_one),
+    ("/errors", errors.show),
+    ("/errors/{group}", errors.show_one),
+    ("/logs", logs.show),
+    ("/test", test.choose),
+    ("/test/{task}", test.show),
+    ("/queues", queues.show),
+    ("/queues/{queue}", queues.show_one),
+    ("/batches", batches.show),
+    ("/batches/{batch}", batches.show_one),
+    ("/tokens", tokens.show),
+    ("/deployments", machines.deployments),
+    ("/deployments/{version}", machines.deployment),
+    ("/workers", machines.workers),
+    ("/api-keys", keys.show),
+    ("/settings", settings.show),
+    ("/ui/find", settings.find),
 ]
 ACTS: Table = [
     ("/runs/{run}/cancel", run.cancel),
     ("/runs/{run}/replay", run.replay),
     ("/runs/{run}/reschedule", run.reschedule),
+    ("/test/{task}", test.trigger),
+    ("/queues/environment", queues.pause_environment),
+    ("/queues/{queue}/pause", queues.pause),
+    ("/queues/{queue}/limit", queues.override),
+    ("/batches/{batch}/cancel", batches.cancel),
+    ("/tokens/{token}/complete", tokens.complete),
+    ("/api-keys", keys.create),
+    ("/api-keys/{key}/revoke", keys.revoke),
 ]

@@ -27,7 +27,36 @@ HEADERS = {
 }
 MIN_COMPRESSED = 1_000
 
-NAV = (("Observe", (("Runs", "/runs", "list", "r"),)),)  # group, then label, address, icon, letter after g
+NAV = (
+    (
+        "Observe",
+        (
+            ("Overview", "/", "home", "h"),
+            ("Runs", "/runs", "list", "r"),
+            ("Tasks", "/tasks", "cube", "t"),
+            ("Errors", "/errors", "bug", "e"),
+            ("Logs", "/logs", "log", "l"),
+        ),
+    ),
+    (
+        "Operate",
+        (
+            ("Test", "/test", "flask", "p"),
+            ("Queues", "/queues", "layers", "q"),
+            ("Batches", "/batches", "grid", "b"),
+            ("Tokens", "/tokens", "hourglass", "w"),
+        ),
+    ),
+    (
+        "Ship",
+        (
+            ("Deployments", "/deployments", "rocket", "d"),
+            ("Workers", "/workers", "server", "o"),
+            ("API keys", "/api-keys", "key", "k"),
+            ("Settings", "/settings", "sliders", ","),
+        ),
+    ),
+)  # group, then label, address, icon, letter after g
 
 
 def _prepared() -> Environment:

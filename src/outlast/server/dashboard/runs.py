@@ -88,13 +88,13 @@ def _searched(tx: Connection, f: Filter, text: str, visit: Visit) -> Filter:
         return replace(f, like_id=text)
     if search.is_tag(tx, f.env_id, text):
         return replace(f, like_tag=text)
-    tasks = [task for task in _tasks(tx, visit) if text.lower() in task.lower()]
+    tasks = [task for task in task_names(tx, visit) if text.lower() in task.lower()]
     if tasks and not f.tasks:
         return replace(f, tasks=tasks)
     return replace(f, like_id=text)
 
 
-def _tasks(tx: Connection, visit: Visit) -> list[str]:
+def task_names(tx: Connection, visit: Visit) -> list[str]:
     version = visit.env.current_version
     return sorted(catalog.task_definitions(tx, visit.env.id, version)) if version else []
 
@@ -122,7 +122,7 @@ def _around(tx: Connection, visit: Visit, f: Filter) -> dict[str, Any]:
         "counted": COUNTED,
         "running": running,
         "queued": queued,
-        "tasks": _tasks(tx, visit),
+        "tasks": task_names(tx, visit),
         "queues": [q.name for q in catalog.queue_page(tx, visit.env.id, offset=0, limit=100)[1]],
         "is_new": counting.oldest_run(tx, visit.env.id) is None,
     }

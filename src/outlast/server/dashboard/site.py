@@ -12,8 +12,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from outlast.engine.engine import Engine
 from outlast.server import body as bodies
+from outlast.server.context import Context
 from outlast.server.dashboard import access as doors
 from outlast.server.dashboard import assets, login, rendering, stream
 from outlast.server.dashboard.access import Access, Gate
@@ -22,7 +22,6 @@ from outlast.server.dashboard.charts import Shelf
 from outlast.server.dashboard.pages import ACTS, PAGES
 from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem
-from outlast.server.realtime.feed import Feed
 from outlast.store import catalog
 from outlast.store.catalog import Environment
 from outlast.store.database import DatabaseError
@@ -37,10 +36,11 @@ Page = Callable[[Visit], Awaitable[Response]]
 class Site:
     """One per server."""
 
-    def __init__(self, engine: Engine, feed: Feed, *, is_open: bool = False) -> None:
-        self.engine = engine
+    def __init__(self, context: Context, *, is_open: bool = False) -> None:
+        self.engine = engine = context.engine
+        self.forget_keys = context.auth.forget
         self.gate = Gate(engine, is_open)
-        self.changes = Changes(engine, feed)
+        self.changes = Changes(engine, context.feed)
         self.shelf = Shelf()
 
     def routes(self) -> list[BaseRoute]:
@@ -146,7 +146,8 @@ def explain(request: Request, error: Exception) -> Response:
         log.error("page failed", extra={"path": request.url.path, "request_id": request_id}, exc_info=error)
         error = Problem(500, "Something went wrong here. The log has the details under this number.")
     if request.method != "GET" or request.headers.get("x-fragment"):
-        told = {"error": error.message, "param": error.param, "request_id": request_id}
+        param = error.param.rpartition(".")[2] if error.param and error.param.startswith("options.") else error.param
+        told = {"error": error.message, "param": param, "request_id": request_id}
         return Response(msgspec.json.encode(told), error.status, {**error.headers, "cache-control": "no-store"}, "application/json")
     text = rendering.page("error.html", {"problem": error, "request_id": request_id})
     return rendering.send(text, status=error.status, headers=error.headers)

@@ -115,6 +115,7 @@ document.addEventListener("submit", async (e) => {
   const body = {};
   for (const [name, value] of new FormData(form)) body[name] = name in body ? [].concat(body[name], value) : value;
   const said = await post(form.dataset.send, body);
+  if (said.secret) { $("#secret").hidden = false; $("#secret pre").textContent = said.secret; }
   if (!said.failed) return form.closest("dialog")?.close();
   const field = said.param && (form.elements[said.param] ?? $(`[data-param="${CSS.escape(said.param)}"]`, form));
   const spot = field?.closest?.("label") ?? form;

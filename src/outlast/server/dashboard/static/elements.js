@@ -42,7 +42,7 @@ customElements.define("bar-chart", class extends HTMLElement {
     });
     this.addEventListener("pointerup", (e) => {
       if (from === null) return;
-      const { i, bars } = place(e), url = new URL(location.href);
+      const { i, bars } = place(e), url = new URL(this.dataset.to ?? location.href, location.href);
       mark.remove();
       for (const name of ["period", "after", "before"]) url.searchParams.delete(name);
       url.searchParams.set("from", bars[Math.min(from, i)].dataset.start);

@@ -2,7 +2,7 @@
 import { $, $$, go, make, meta, root } from "./kernel.js";
 
 const typing = (node) => node.matches?.("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select, [contenteditable]");
-const words = (node) => (node.getAttribute("aria-label") || node.placeholder || node.textContent).trim().replace(/\s+/g, " ").replace(/ \S$/, "");
+const words = (node) => (node.getAttribute("aria-label") || node.placeholder || [...(node.closest("label") ?? node).childNodes].filter((n) => n.localName !== "kbd").map((n) => n.textContent).join(" ")).trim().replace(/\s+/g, " ");
 let chord = "", timer;
 
 document.addEventListener("keydown", (e) => {
