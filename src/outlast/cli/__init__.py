@@ -9,19 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from outlast.cli import queues, schedules
+from outlast.cli import access, queues, schedules
+from outlast.cli.options import Data, Database, Json, settings_of
 from outlast.cli.output import details, fail, plainly, shown, table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Durable background tasks for Python.")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs, and act on them.")
-keys_app = typer.Typer(no_args_is_help=True, help="API keys of a server's database.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
-for name, sub in (("runs", runs_app), ("queues", queues.app), ("schedules", schedules.app), ("keys", keys_app), ("db", db_app)):
+for name, sub in (("runs", runs_app), ("queues", queues.app), ("schedules", schedules.app), ("keys", access.app), ("db", db_app)):
     app.add_typer(sub, name=name)
+app.command("link")(access.link)
 
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-Data = Annotated[str | None, typer.Option(help="Folder of the SQLite file.")]
-Database = Annotated[str | None, typer.Option(help="sqlite:///path or postgresql://…")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 LogFormat = Annotated[str | None, typer.Option(help="text or json.")]
@@ -30,12 +28,6 @@ LogFormat = Annotated[str | None, typer.Option(help="text or json.")]
 def main() -> None:
     """Exit codes: 0 done, 1 failed, 2 usage."""
     app()
-
-
-def settings_of(**arguments: Any) -> Any:
-    from outlast.settings import Settings
-
-    return Settings(arguments)
 
 
 @app.command()
@@ -268,39 +260,6 @@ def runs_replay(run: str, payload: str | None = None) -> None:
 
     handle = runs.replay(run) if payload is None else runs.replay(run, json.loads(payload))
     print(handle.id)
-
-
-@keys_app.command("create")
-@plainly
-def keys_create(env: str = "prod", name: str = "default", data: Data = None, database: Database = None) -> None:
-    """Make an API key of an environment; it is shown this once."""
-    from outlast.cli.administration import create_key
-
-    print(create_key(settings_of(data=data, database=database), env, name))
-
-
-@keys_app.command("list")
-@plainly
-def keys_list(data: Data = None, database: Database = None, as_json: Json = False) -> None:
-    """The keys that exist, without their secrets."""
-    from outlast.cli.administration import list_keys
-
-    table(
-        list_keys(settings_of(data=data, database=database)),
-        ("id", "env", "name", "ends_with", "created_at", "revoked_at"),
-        as_json=as_json,
-    )
-
-
-@keys_app.command("revoke")
-@plainly
-def keys_revoke(key_id: str, data: Data = None, database: Database = None) -> None:
-    """Refuse a key from now on; servers notice within half a minute."""
-    from outlast.cli.administration import revoke_key
-
-    if not revoke_key(settings_of(data=data, database=database), key_id):
-        fail(f"there is no key {key_id} that could be revoked")
-    print(f"revoked {key_id}")
 
 
 @db_app.command("migrate")

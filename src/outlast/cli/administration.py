@@ -10,7 +10,7 @@ from typing import Any
 
 from outlast.server.runtime import ENVIRONMENTS, add_key, seed
 from outlast.settings import Settings
-from outlast.store import check, keys
+from outlast.store import check, keys, signins
 from outlast.store.backup import backup
 from outlast.store.database import Database, DatabaseUnusable
 from outlast.store.migrate import migrate
@@ -68,16 +68,32 @@ def check_database(settings: Settings) -> list[str]:
         database.close()
 
 
-def create_key(settings: Settings, env: str, name: str) -> str:
+def create_key(settings: Settings, env: str, name: str, role: str = "operator") -> str:
+    if role not in ("operator", "viewer"):
+        raise DatabaseUnusable(f"there is no role {role!r}: use operator or viewer")
     database = _open(settings)
     try:
         migrate(database)
         now = time.time_ns() // 1_000_000
         with database.transaction() as tx:
             seed(tx)
-            return add_key(tx, env, name, key_id=f"key_{secrets.token_hex(10)}", now=now)
+            return add_key(tx, env, name, key_id=f"key_{secrets.token_hex(10)}", now=now, role=role)
     finally:
         database.close()
+
+
+def create_link(settings: Settings) -> str:
+    """The address of the dashboard with a secret that signs in once."""
+    secret, now = secrets.token_urlsafe(32), time.time_ns() // 1_000_000
+    database = _open(settings)
+    try:
+        migrate(database)
+        with database.transaction() as tx:
+            signins.add_link(tx, secret, now + signins.LINK_MS)
+    finally:
+        database.close()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}/login/{secret}"
 
 
 def list_keys(settings: Settings) -> list[dict[str, Any]]:
@@ -94,6 +110,7 @@ def list_keys(settings: Settings) -> list[dict[str, Any]]:
             "id": key.id,
             "env": slugs[key.env_id],
             "name": key.name,
+            "role": key.role,
             "ends_with": key.last_four,
             "created_at": _time(key.created_at),
             "revoked_at": _time(key.revoked_at),

@@ -161,10 +161,10 @@ def seed(tx: Connection, options: Options | None = None) -> None:
             catalog.set_environment_limit(tx, id_, limit, options.burst)
 
 
-def add_key(tx: Connection, slug: str, name: str, *, key_id: str, now: int) -> str:
+def add_key(tx: Connection, slug: str, name: str, *, key_id: str, now: int, role: str = "operator") -> str:
     found = next(((id_, type_) for id_, s, type_ in ENVIRONMENTS if s == slug), None)
     if found is None:
         raise DatabaseUnusable(f"there is no environment {slug!r}: use dev, staging, prod or preview")
     key = keys.generate(found[1])
-    keys.add(tx, id=key_id, env_id=found[0], name=name, key=key, now=now)
+    keys.add(tx, id=key_id, env_id=found[0], name=name, key=key, now=now, role=role)
     return key

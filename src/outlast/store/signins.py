@@ -9,6 +9,7 @@ from outlast.store.keys import Role, digest
 
 IDLE_MS = 7 * 86_400_000  # unused for a week
 LIFE_MS = 30 * 86_400_000  # however much it is used
+LINK_MS = 15 * 60_000  # of a one-time link
 SEEN_EVERY_MS = 60_000  # so that looking at pages writes at most once a minute
 
 

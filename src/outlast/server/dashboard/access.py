@@ -20,7 +20,6 @@ from outlast.store.keys import Role
 
 SECURE_COOKIE = "__Host-outlast"  # over https and on this machine
 PLAIN_COOKIE = "outlast_session"  # http to another machine: anybody between can read it, and the page says so
-LINK_MS = 15 * 60_000
 TRIES = 5  # wrong keys an address may show in a minute
 TRY_SECONDS = 60.0
 MAX_ADDRESSES = 10_000
@@ -68,7 +67,7 @@ class Gate:
 
     async def new_link(self) -> str:
         """The secret of a link that signs an operator in, once, within a quarter of an hour."""
-        secret, until = secrets.token_urlsafe(32), self.engine.clock.now() + LINK_MS
+        secret, until = secrets.token_urlsafe(32), self.engine.clock.now() + signins.LINK_MS
         await self.engine.write(lambda tx: signins.add_link(tx, secret, until))
         return secret
 
