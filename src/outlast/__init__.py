@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from outlast import batch, hooks, queues, run, runs, schedules, tasks, wait
+from outlast import batch, hooks, metadata, queues, run, runs, schedules, tags, tasks, wait
 from outlast.batch import BatchItem
 from outlast.client.answers import RunHandle
 from outlast.client.connection import configure
@@ -53,6 +53,7 @@ __all__ = [
     "idempotency_key",
     "local",
     "logger",
+    "metadata",
     "queue",
     "queues",
     "run",
@@ -60,6 +61,7 @@ __all__ = [
     "schedules",
     "step",
     "sync",
+    "tags",
     "task",
     "tasks",
     "wait",

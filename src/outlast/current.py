@@ -11,6 +11,7 @@ from outlast.context import RunContext
 from outlast.errors import OutsideRunError
 
 if TYPE_CHECKING:
+    from outlast.beside import Beside
     from outlast.durable import Durable
 
 Emit = Callable[[str, str, str, dict[str, Any] | None], None]
@@ -19,12 +20,13 @@ Emit = Callable[[str, str, str, dict[str, Any] | None], None]
 class Attempt:
     """What lives as long as one attempt. `cancelled` is set when it must stop; `emit` takes (level, source, message, data)."""
 
-    __slots__ = ("_cancelled", "ctx", "durable", "emit", "locals")
+    __slots__ = ("_cancelled", "beside", "ctx", "durable", "emit", "locals")
 
-    def __init__(self, *, ctx: RunContext, emit: Emit, durable: Durable | None = None) -> None:
+    def __init__(self, *, ctx: RunContext, emit: Emit, durable: Durable | None = None, beside: Beside | None = None) -> None:
         self.ctx = ctx
         self.emit = emit
         self.durable = durable
+        self.beside = beside
         self.locals: dict[str, Any] = {}
         self._cancelled: threading.Event | None = None
 

@@ -6,10 +6,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from outlast import batch as _batch
+from outlast import metadata as _metadata
 from outlast import queues as _queues
 from outlast import run
 from outlast import runs as _runs
 from outlast import schedules as _schedules
+from outlast import tags as _tags
 from outlast import tasks as _tasks
 from outlast import wait as _wait
 from outlast.client.address import find
@@ -59,12 +61,14 @@ __all__ = [
     "idempotency_key",
     "local",
     "logger",
+    "metadata",
     "queue",
     "queues",
     "run",
     "runs",
     "schedules",
     "step",
+    "tags",
     "task",
     "tasks",
     "wait",
@@ -124,6 +128,29 @@ class schedules:
     upcoming = staticmethod(blocking(_schedules.upcoming))
     preview = staticmethod(_schedules.preview)
     backfill = staticmethod(blocking(_schedules.backfill))
+
+
+class metadata:
+    """What a run shows of itself while it runs."""
+
+    current = staticmethod(_metadata.current)
+    get = staticmethod(_metadata.get)
+    set = staticmethod(_metadata.set)
+    delete = staticmethod(_metadata.delete)
+    append = staticmethod(_metadata.append)
+    remove = staticmethod(_metadata.remove)
+    increment = staticmethod(_metadata.increment)
+    decrement = staticmethod(_metadata.decrement)
+    replace = staticmethod(_metadata.replace)
+    flush = staticmethod(blocking(_metadata.flush))
+    parent = _metadata.parent
+    root = _metadata.root
+
+
+class tags:
+    """Words by which runs are found and watched."""
+
+    add = staticmethod(blocking(_tags.add))
 
 
 class wait:

@@ -65,7 +65,7 @@ def record(view: View, r: Record) -> Entry | Refusal:
     run = view.run(r.run_id)
     if run is None:
         return Refusal("not_found", f"run {r.run_id} does not exist")
-    if refusal := _fence(run, r.epoch, r.journal):
+    if refusal := fence(run, r.epoch, r.journal):
         return refusal
     known = view.entry(entry_id(r.run_id, r.journal, r.entry.key))
     if known is not None:
@@ -90,7 +90,7 @@ def _made(view: View, run: Run, r: Record) -> Entry | Refusal:
     return view.record(run, r.entry)
 
 
-def _fence(run: Run, epoch: int, journal: int) -> Refusal | None:
+def fence(run: Run, epoch: int, journal: int) -> Refusal | None:
     # a task that the run does not wait for may go on while the run is suspended; it is still the same execution
     if run.execution is Execution.SUSPENDED and run.epoch == epoch and run.journal == journal:
         return None
@@ -160,7 +160,7 @@ def _record_batch(view: View, run: Run, r: Record) -> Entry:
 def forsake(view: View, f: Forsake) -> None:
     """Nobody waits for it any more, live; so nobody may be given it in a replay. What it made goes on."""
     run = view.run(f.run_id)
-    if run is None or _fence(run, f.epoch, f.journal) is not None:
+    if run is None or fence(run, f.epoch, f.journal) is not None:
         return
     entry = view.entry(entry_id(f.run_id, f.journal, f.key))
     if entry is None or entry.status not in ("pending", "abandoned"):

@@ -58,6 +58,7 @@ def _write_runs(view: View, w: Writes) -> None:
     )
     if w.options:
         runs.set_options(tx, [(options, run_id) for run_id, options in w.options.items()])
+    runs.set_metadata(tx, [(text, run_id) for run_id, text in sorted(w.metadata.items())])
     runs.add_tags(tx, w.tags)
     runs.add_failures(tx, w.failures)
     runs.park(tx, list(w.parked.values()))

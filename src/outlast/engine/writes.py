@@ -19,6 +19,7 @@ class Writes:
     changed: set[str] = field(default_factory=set[str])
     results: dict[str, Finish] = field(default_factory=dict[str, Finish])
     options: dict[str, RunOptions] = field(default_factory=dict[str, RunOptions])
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
     tags: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
     failures: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     parked: dict[str, tuple[int, str, str, str | None]] = field(default_factory=dict[str, tuple[int, str, str, str | None]])

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 EntryStatus = Literal["pending", "ok", "error", "abandoned"]
-OpKind = Literal["trigger", "trigger_and_wait", "batch", "batch_and_wait", "wait", "token", "step", "mark"]
+OpKind = Literal["trigger", "trigger_and_wait", "batch", "batch_and_wait", "wait", "token", "step", "mark", "count"]
 LONG = frozenset({"trigger_and_wait", "batch_and_wait", "wait", "token"})  # the others are answered as soon as they are durable
 TIMED_OUT = "outlast/timed-out"  # the value type of an error entry whose wait was over before what it waited for
 REFUSED = "outlast/refused"  # of one that the server would not make; its value is a Failure
@@ -40,6 +40,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     place: int = -1
     due_at: int | None = None
     version: str = ""
+
+
+def count_key(scope: str, target: str) -> str:
+    """The entry that counts what one scope of a run has written to a target: metadata, a stream."""
+    return f"{scope}/count:{target}"
 
 
 def entry_id(run_id: str, journal: int, key: str) -> str:

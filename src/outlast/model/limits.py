@@ -60,3 +60,5 @@ TASK_QUEUE_PREFIX: Final = "task/"  # reserved for the tasks' own queues
 
 MACHINES: Final = ("micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x")
 DEFAULT_MACHINE: Final = "small-1x"
+
+MAX_SIDE_ITEMS: Final = 1_000  # metadata operations or stream chunks of one flush of a worker

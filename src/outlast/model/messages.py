@@ -165,6 +165,28 @@ class Cold(Message, tag="cold", frozen=True, array_like=True):
     epoch: int
 
 
+class SideItem(msgspec.Struct, frozen=True, array_like=True):
+    """One write beside the journal, as JSON. `index` counts the writes of this scope to this target from 0."""
+
+    scope: str
+    index: int
+    value: str
+
+
+class Side(Message, tag="side", frozen=True, array_like=True):
+    """Writes of a run to its metadata or to a stream, in order. The journal only counts them: what is there already is dropped.
+
+    `target` is metadata/WHOSE or stream/WHOSE/KEY, where WHOSE is self, parent, root or a run's id.
+    """
+
+    n: int
+    run_id: str
+    epoch: int
+    journal: int
+    target: str
+    items: list[SideItem]
+
+
 class LogLine(msgspec.Struct, frozen=True, array_like=True):
     run_id: str
     attempt: int
@@ -302,7 +324,7 @@ class DrainPush(Message, tag="drain_executor", frozen=True, array_like=True):
     pass
 
 
-FromWorker = Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log | Op | Abandoned | Blocked | Cold
+FromWorker = Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log | Op | Abandoned | Blocked | Cold | Side
 ToExecutor = Joined | RunPush | CancelPush | Abandon | DrainPush | Ok | Refused | Recorded | Completion | Resume
 ToWorker = Welcome | Attached | SessionLost | BeatOk | Rejected | ToExecutor
 

@@ -32,6 +32,7 @@ Code = Literal[
     "bad_index",
     "limit_exceeded",
     "declarative",
+    "too_large",
 ]
 
 

@@ -9,7 +9,8 @@ import msgspec
 from outlast.model.journal import Entry
 from outlast.model.limits import MAX_DEBOUNCE_MS
 from outlast.model.manifest import Manifest
-from outlast.model.messages import LogLine
+from outlast.model.messages import LogLine, SideItem
+from outlast.model.metadata import AnyOp
 from outlast.model.result import Result
 from outlast.model.run import RunOptions
 
@@ -147,6 +148,31 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     overrides: dict[str, Any] = {}
     request_id: str | None = None
+
+
+class ChangeMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """Asked for from outside the run. `replaced` is the whole new object, before the operations."""
+
+    env_id: int
+    run_id: str
+    replaced: dict[str, Any] | None = None
+    ops: list[AnyOp] = []
+    parent_ops: list[AnyOp] = []
+    root_ops: list[AnyOp] = []
+    request_id: str | None = None
+
+
+class SideWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """Writes of an executing run to metadata or a stream; `whose` is self, parent, root or a run's id."""
+
+    run_id: str
+    epoch: int
+    journal: int
+    target: str
+    whose: str
+    stream: str | None = None  # None: metadata
+    items: list[SideItem] = []
+    ops: list[AnyOp] = []  # of metadata, one for each item
 
 
 class Reschedule(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,6 +145,7 @@ _API: Table = [
     ("POST", "/api/v1/runs/{run}/tags", runs.tags),
     ("GET", "/api/v1/runs/{run}/result", runs.result),
     ("GET", "/api/v1/runs/{run}/metadata", runs.metadata),
+    ("PUT", "/api/v1/runs/{run}/metadata", runs.change_metadata),
     ("POST", "/api/v2/tasks/batch", tasks.batch_v2),
     ("POST", "/api/v1/tasks/batch", tasks.batch_v1),
     ("POST", "/api/v1/tasks/{task}/batch", tasks.batch_v1),

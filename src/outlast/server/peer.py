@@ -8,7 +8,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from outlast.engine import attempts, durable, sessions
+from outlast.engine import attempts, durable, sessions, sides
 from outlast.engine.operation import Operation
 from outlast.model.journal import Entry
 from outlast.model.lane import kind_of
@@ -41,6 +41,7 @@ from outlast.model.messages import (
     Rejected,
     Release,
     SessionLost,
+    Side,
     Welcome,
 )
 from outlast.model.refusal import Refusal
@@ -61,6 +62,7 @@ from outlast.model.requests import (
 from outlast.server.connected import Executor, Outbox, WorkerSession
 from outlast.server.recorded import record_of
 from outlast.server.results import result_of
+from outlast.server.sides import write_of
 from outlast.store import catalog, journal, lanes, runs
 from outlast.store.database import DatabaseError
 
@@ -94,6 +96,8 @@ class Peer:
                 self._op(message)
             case Blocked():
                 self._blocked(message)
+            case Side():
+                self._side(message)
             case Cold():
                 self._submit(durable.go_cold, GoCold(run_id=message.run_id, epoch=message.epoch), message.n, message.run_id, message.epoch)
             case Abandoned():
@@ -257,6 +261,12 @@ class Peer:
         made = record_of(op, self.executor.session.env_id, self.engine.clock.now()) if self.executor is not None else None
         return self._submit(durable.record, made, op.n, op.run_id, op.epoch)
 
+    def _side(self, side: Side) -> None:
+        made = write_of(side)
+        if isinstance(made, Refusal):
+            return self.outbox.put(Refused(side.n, made.code, made.message, False))
+        return self._submit(sides.write_beside, made, side.n, side.run_id, side.epoch)
+
     def _blocked(self, blocked: Blocked) -> None:
         name = self.executor.name if self.executor is not None else ""
         item = Suspend(
@@ -281,6 +291,8 @@ class Peer:
                 # a completion pushed by another server may have been lost: send again what is recorded
                 self.channel.later(asyncio.ensure_future(self._catch_up(executor, run_id, epoch, int(answer.data["journal"]))))
             return self.outbox.put(Refused(n, answer.code, answer.message, over))
+        if answer is None:  # nothing of the run has changed that this executor must know
+            return self.outbox.put(Ok(n))
         if isinstance(answer, Entry):
             return self.outbox.put(Recorded(n, run_id, epoch, answer))
         attempt = answer.attempt if isinstance(answer, Completed) else None

@@ -57,6 +57,7 @@ _STATUS = {
     "not_overridden": 400,
     "not_delayed": 422,
     "batch_sealed": 409,
+    "too_large": 413,
 }
 
 

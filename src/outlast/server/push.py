@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from outlast.engine.claim import Claimed
+from outlast.model import payload as packets
 from outlast.model.messages import RunPush
+from outlast.model.run import RunData
 
 
 def iso(ms: int | None) -> str | None:
@@ -27,7 +31,7 @@ def run_push(c: Claimed) -> RunPush:
         version=run.version or "",
         payload=data.payload,
         payload_type=data.payload_type,
-        metadata=data.metadata,
+        metadata=_metadata(data),
         context=_context(c, definition.file if definition else ""),
         # losses are not counted against the limit: the worker compares with the attempt's own number
         max_attempts=run.max_attempts + run.losses if run.max_attempts is not None else None,
@@ -38,6 +42,12 @@ def run_push(c: Claimed) -> RunPush:
         entries=c.entries,
         used_ms=run.attempt_ms,
     )
+
+
+def _metadata(data: RunData) -> str | None:
+    if data.metadata is None or data.options.metadata_type == packets.JSON:
+        return data.metadata
+    return msgspec.json.encode(packets.to_json(data.metadata, data.options.metadata_type)).decode()
 
 
 def _context(c: Claimed, file: str) -> dict[str, Any]:

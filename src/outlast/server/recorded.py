@@ -52,6 +52,8 @@ def _record(op: Op, entry: Entry, env_id: int, now: int) -> Record:
             return replace(record, token_id=str(args["id"]))
         case "step" | "mark":
             return replace(record, entry=_done(op, entry, args, now))
+        case "count":
+            raise Problem(422, "counts are kept by the server")
 
 
 def _due_at(op: Op, now: int) -> int | None:

@@ -164,6 +164,11 @@ def replace_data(tx: Connection, data: Iterable[RunData], gone_tags: Sequence[tu
     tx.delete("run_tags", ("env_id", "tag", "run_id"), gone_tags)
 
 
+def set_metadata(tx: Connection, rows: Sequence[tuple[str | None, str]]) -> None:
+    """(metadata, run_id)"""
+    tx.update("run_data", ["metadata"], ["run_id"], rows)
+
+
 def add_tags(tx: Connection, rows: Sequence[tuple[int, str, str]]) -> None:
     """(env_id, tag, run_id)"""
     tx.insert("run_tags", ("env_id", "tag", "run_id"), rows, or_ignore=True)

@@ -34,6 +34,7 @@ from outlast.model.messages import (
     Resume,
     RunPush,
     SessionLost,
+    Side,
     ToWorker,
 )
 from outlast.tasks import registry
@@ -47,6 +48,7 @@ from outlast.worker.link import RunLink
 from outlast.worker.parking import ENDLESS, WaitLimits
 from outlast.worker.refusals import Refusals
 from outlast.worker.scopes import install
+from outlast.worker.sides import Sides
 from outlast.worker.unanswered import Unanswered, Write
 from outlast.worker.waits import Waits
 
@@ -246,15 +248,20 @@ class ExecutorCore:
 
     def _runner(self, held: Held) -> AttemptRunner:
         ctx, entries = held.begin()
+        counts = [entry for entry in entries if entry.kind == "count"]  # not for the code: what it has written beside the journal
+        entries = [entry for entry in entries if entry.kind != "count"] if counts else entries
         push = held.push
         held.journal = Journal(push.run_id, entries, RunLink(held, self), version=push.version, is_dev=self._setting.is_dev)
+        held.sides = Sides(held, held.journal, self, counts)
         emit = partial(self.lines.say, push.run_id, push.attempt)
-        attempt = current.Attempt(ctx=ctx, emit=emit, durable=held.journal)
+        attempt = current.Attempt(ctx=ctx, emit=emit, durable=held.journal, beside=held.sides)
         return AttemptRunner(push, registry.tasks[push.task], attempt, self._setting, partial(self._stopping, held))
 
     async def _report(self, held: Held, ended: Ended) -> int | None:
         """Send the end of an attempt; the number of the one that follows here, if any."""
         held.answered = self._loop.create_future()
+        if held.sides is not None:
+            held.sides.send()
         self.send(self._done(held.push, ended))
         following = await held.answered
         held.answered = None
@@ -365,6 +372,8 @@ class ExecutorCore:
             return self.waits.suspended(message)
         if isinstance(message, (Abandoned, Cold)):
             return
+        if isinstance(message, Side):
+            return self.waits.answered_beside(message)
         self._refusals.forget(n)
         if answered is None:
             return

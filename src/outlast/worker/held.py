@@ -14,6 +14,7 @@ from outlast.model.journal import Entry
 from outlast.model.messages import RunPush
 from outlast.worker.attempt import AttemptRunner
 from outlast.worker.journal import Journal
+from outlast.worker.sides import Sides
 
 _USED: dict[str, Any] = {"run": {}}
 _GIVEN: list[Entry] = []
@@ -29,6 +30,7 @@ class Held:
     abandoned: bool = False
     answered: asyncio.Future[int | None] | None = None  # the next attempt, if the run is tried again here
     journal: Journal | None = None
+    sides: Sides | None = None
     ctx: RunContext | None = None
     waits_since: float = 0.0  # seconds of the loop's clock
 

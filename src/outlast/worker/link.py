@@ -44,6 +44,7 @@ class RunLink:
     def operation(self, slot: Slot, args: dict[str, Any]) -> None:
         push = self._held.push
         if self._is_open:
+            self._flush()
             self._writer.send(
                 Op(
                     self._writer.next_number(), push.run_id, push.epoch, push.journal, slot.key, slot.kind, slot.label, slot.fingerprint,
@@ -59,8 +60,14 @@ class RunLink:
     def blocked(self, seen: int, unanswered: list[str]) -> None:
         push = self._held.push
         if self._is_open:
+            self._flush()
             active = self._held.runner.active.ms if self._held.runner is not None else 0
             self._writer.send(Blocked(self._writer.next_number(), push.run_id, push.epoch, push.journal, seen, unanswered, active))
+
+    def _flush(self) -> None:
+        """What was written beside the journal goes first."""
+        if self._held.sides is not None:
+            self._held.sides.send()
 
     def resumed(self) -> None:
         if self._held.runner is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from outlast.model.failure import internal
-from outlast.model.messages import Abandoned, Blocked, Cold, Done, Op, Refused
+from outlast.model.messages import Abandoned, Blocked, Cold, Done, Op, Refused, Side
 
 if TYPE_CHECKING:
     from outlast.worker.core import ExecutorCore
@@ -42,6 +42,9 @@ class Refusals:
             if tries < MAX_RESENDS:
                 self._loop.call_later(RESEND_SECONDS, self._resend, refused.n)
                 return
+        if isinstance(message, Side):
+            core.unanswered.pop(refused.n)
+            return core.waits.answered_beside(message, refused)
         if isinstance(message, (Op, Blocked, Abandoned, Cold)):
             core.unanswered.pop(refused.n)
             return core.waits.refused(message, refused)

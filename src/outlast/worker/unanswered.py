@@ -10,12 +10,12 @@ from typing import Final
 
 import msgspec
 
-from outlast.model.messages import Abandoned, Blocked, Cold, Done, Op, Release
+from outlast.model.messages import Abandoned, Blocked, Cold, Done, Op, Release, Side
 
 log = logging.getLogger("outlast.worker")
 
 MAX_MEMORY_BYTES: Final = 10 * 1024 * 1024  # a server that is away must not fill the executor's memory
-Write = Done | Release | Op | Abandoned | Blocked | Cold
+Write = Done | Release | Op | Abandoned | Blocked | Cold | Side
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Write).decode
 
@@ -101,6 +101,8 @@ def _load(kept: Spooled) -> Write | None:
 def _size(message: Write) -> int:
     if isinstance(message, Op):
         return 400 + sum(len(value) for value in message.args.values() if isinstance(value, str))
+    if isinstance(message, Side):
+        return 400 + sum(100 + len(item.value) for item in message.items)
     if not isinstance(message, Done):
         return 200
     error = message.error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from outlast.errors import Unprocessable
-from outlast.model.messages import Abandoned, Blocked, Cold, Completion, Op, Recorded, Refused, Release, Resume
+from outlast.model.messages import Abandoned, Blocked, Cold, Completion, Op, Recorded, Refused, Release, Resume, Side
 from outlast.worker.parking import Parking, WaitLimits
 
 if TYPE_CHECKING:
@@ -61,6 +61,15 @@ class Waits:
             self._core.give_up(held)
         elif isinstance(message, Op) and not refused.over:
             held.journal.refused(message.key, Unprocessable(refused.message, status=422))
+
+    def answered_beside(self, message: Side, refused: Refused | None = None) -> None:
+        """What was written to metadata or a stream is durable, or will never be."""
+        held = self._core.held.get(message.run_id)
+        if held is None or held.push.epoch != message.epoch or held.sides is None:
+            return
+        held.sides.answered(message.n, refused)
+        if refused is not None and refused.over and refused.code != "run_cancelled":
+            self._core.give_up(held)
 
     def park_all(self) -> None:
         for held in [h for h in self._core.held.values() if h.journal is not None and h.journal.is_suspended]:

@@ -10,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from outlast.engine import control, triggers
+from outlast.engine import metadata as engine_metadata
 from outlast.model import payload as packets
 from outlast.model.duration import parse_duration
+from outlast.model.metadata import MAX_OPS, AnyOp
 from outlast.model.refusal import Refusal
-from outlast.model.requests import AddTags, Cancel, Replay, Reschedule
+from outlast.model.requests import AddTags, Cancel, ChangeMetadata, Replay, Reschedule
 from outlast.model.run import Run, RunData, Status
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
@@ -28,6 +30,7 @@ from outlast.store.search import Filter
 
 DEFAULT_PERIOD_MS = 7 * 86_400_000
 MAX_PAGE = 100
+MAX_METADATA_REQUEST_BYTES = 1024 * 1024  # a new object, and operations
 
 
 def not_found() -> Problem:
@@ -267,3 +270,28 @@ async def metadata(request: Request) -> Response:
     """GET /api/v1/runs/{run}/metadata"""
     _, data, _ = await found(request)
     return answer({"metadata": packets.to_json(data.metadata, data.options.metadata_type) or {}})
+
+
+class MetadataBody(msgspec.Struct, rename="camel"):
+    metadata: dict[str, Any] | None = None
+    operations: list[AnyOp] = []
+    parent_operations: list[AnyOp] = []
+    root_operations: list[AnyOp] = []
+
+
+_metadata_body = msgspec.json.Decoder(MetadataBody)
+
+
+async def change_metadata(request: Request) -> Response:
+    """PUT /api/v1/runs/{run}/metadata: a whole new object, or operations on it, on the parent's and on the root's."""
+    run, _, env_id = await found(request)
+    bodies.check_type(request)
+    body = bodies.decode(await bodies.read(request, MAX_METADATA_REQUEST_BYTES), _metadata_body)
+    every = [*body.operations, *body.parent_operations, *body.root_operations]
+    if len(every) > MAX_OPS:
+        raise Problem(422, f"up to {MAX_OPS} operations in one request, and these are {len(every)}", code="validation_error")
+    item = ChangeMetadata(
+        env_id=env_id, run_id=run.id, replaced=body.metadata, ops=body.operations, parent_ops=body.parent_operations,
+        root_ops=body.root_operations, request_id=request_id(request),
+    )  # fmt: skip
+    return answer({"metadata": accepted(await of(request).engine.call(engine_metadata.change_metadata, item))})
