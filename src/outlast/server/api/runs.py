@@ -284,14 +284,14 @@ _metadata_body = msgspec.json.Decoder(MetadataBody)
 
 async def change_metadata(request: Request) -> Response:
     """PUT /api/v1/runs/{run}/metadata: a whole new object, or operations on it, on the parent's and on the root's."""
-    run, _, env_id = await found(request)
+    run, _, caller = await found(request)
     bodies.check_type(request)
     body = bodies.decode(await bodies.read(request, MAX_METADATA_REQUEST_BYTES), _metadata_body)
     every = [*body.operations, *body.parent_operations, *body.root_operations]
     if len(every) > MAX_OPS:
         raise Problem(422, f"up to {MAX_OPS} operations in one request, and these are {len(every)}", code="validation_error")
     item = ChangeMetadata(
-        env_id=env_id, run_id=run.id, replaced=body.metadata, ops=body.operations, parent_ops=body.parent_operations,
+        env_id=caller.env.id, run_id=run.id, replaced=body.metadata, ops=body.operations, parent_ops=body.parent_operations,
         root_ops=body.root_operations, request_id=request_id(request),
     )  # fmt: skip
     return answer({"metadata": accepted(await of(request).engine.call(engine_metadata.change_metadata, item))})

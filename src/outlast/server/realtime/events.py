@@ -13,9 +13,11 @@ from outlast.model.run import Run, Status
 from outlast.server import wire
 from outlast.server.api.runs import found
 from outlast.server.context import of
+from outlast.server.public_tokens import looks_like_one
 from outlast.server.push import iso
 from outlast.server.realtime import state
 from outlast.server.realtime.feed import Feed
+from outlast.server.realtime.limits import hold
 from outlast.server.realtime.sse import PING, PING_SECONDS, EventStream, event
 from outlast.server.realtime.state import Pair, Rows
 from outlast.store.outbox import Change
@@ -27,12 +29,22 @@ _encode = msgspec.json.encode
 
 async def of_run(request: Request) -> Response:
     """GET /api/outlast/v1/runs/{run}/events: the run at each of its changes, until it is over."""
-    run, _, caller = await found(request, "read")
+    run, _, caller = await found(_with_token(request), "read")
     seen = _seen(request, run)
     if run.is_final and seen == run.snapshot:
         return Response(status_code=204)  # the only answer after which an EventSource does not come again
-    context = of(request)
-    return EventStream(_changes(context.feed, context.rows, caller.env.id, run.id, seen))
+    context, env_id = of(request), caller.env.id
+    release = hold(request, env_id, caller.token.id if caller.token else None)
+    return EventStream(_changes(context.feed, context.rows, env_id, run.id, seen), release)
+
+
+def _with_token(request: Request) -> Request:
+    """An EventSource cannot send headers: a public token (never a key, which addresses would keep) may stand in `?token=`."""
+    token = request.query_params.get("token", "")
+    if "authorization" in request.headers or not looks_like_one(token) or not token.isascii():
+        return request
+    headers = [*request.scope["headers"], (b"authorization", b"Bearer " + token.encode())]
+    return Request({**request.scope, "headers": headers}, request.receive)
 
 
 def _seen(request: Request, run: Run) -> int | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from starlette.requests import Request
@@ -14,12 +13,23 @@ from outlast.server.problem import Problem
 PER_TOKEN = 1_000  # a public token is in browsers: one of them must not take the server from the others
 PER_ENVIRONMENT = 20_000  # some 30 KB each
 
-Open = Counter[str]
-
 
 @contextmanager
 def limited(request: Request, env_id: int, token: str | None = None) -> Generator[None]:
     """Count what is held open while the block runs.
+
+    Raises:
+        Problem: 429, there is too much already.
+    """
+    release = hold(request, env_id, token)
+    try:
+        yield
+    finally:
+        release()
+
+
+def hold(request: Request, env_id: int, token: str | None = None) -> Callable[[], None]:
+    """Count one more, until what is given back is called.
 
     Raises:
         Problem: 429, there is too much already.
@@ -38,10 +48,11 @@ def limited(request: Request, env_id: int, token: str | None = None) -> Generato
             )
     for name in limits:
         opened[name] += 1
-    try:
-        yield
-    finally:
+
+    def release() -> None:
         for name in limits:
             opened[name] -= 1
             if not opened[name]:
                 del opened[name]
+
+    return release

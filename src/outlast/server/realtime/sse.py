@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -28,16 +28,16 @@ def event(data: bytes, *, id: str | None = None, name: str | None = None) -> byt
 
 
 class EventStream(Response):
-    """Sends what the generator yields until it ends."""
+    """Sends what the generator yields until it ends. `release` is called then."""
 
-    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str] | None = None) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], release: Callable[[], None], headers: dict[str, str] | None = None) -> None:
         super().__init__(status_code=200, headers={**HEADERS, **(headers or {})})
         self._events = events
+        self._release = release
         if "content-length" in self.headers:
             del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.ensure_future(self._send(send))
         gone = asyncio.ensure_future(until_gone(receive))
         try:
@@ -51,8 +51,10 @@ class EventStream(Response):
                 task.cancel()
             await asyncio.gather(sending, gone, return_exceptions=True)
             await self._events.aclose()
+            self._release()
 
     async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async for part in self._events:
             async with asyncio.timeout(SLOW_SECONDS):
                 await send(_body(part, more=True))
