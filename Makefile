@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check format bench lock screenshots
+.PHONY: help demo test test-full simulate check format bench lock screenshots
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ test: $(STAMP) ## all tests, on SQLite and PostgreSQL
 
 test-full: $(STAMP) ## the hour-long tier too
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+simulate: $(STAMP) ## seeded simulation of servers, workers, network and crashes (SEEDS=50000)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),50000) --first $(or $(FIRST),0) --workers $(WORKERS)
 
 check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

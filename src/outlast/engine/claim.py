@@ -16,7 +16,7 @@ from outlast.model.manifest import TaskDefinition
 from outlast.model.messages import Kind
 from outlast.model.refusal import Refusal
 from outlast.model.run import Execution, Run, RunData
-from outlast.store import catalog, journal, lanes, runs
+from outlast.store import catalog, journal, lanes, runs, sessions
 from outlast.store.catalog import Environment
 from outlast.store.database import Later
 
@@ -121,6 +121,18 @@ def _routes(version: str, kind: Kind, is_current: bool, demands: Sequence[Demand
     return open_to_all + [held_route(session, home) for session in sessions for home in open_to_all]
 
 
+def ask_open(view: View, groups: Sequence[Group]) -> Later[set[str]]:
+    return sessions.open_among(view.tx, {demand.session for group in groups for demand in group.demands})
+
+
+def only_open(groups: Sequence[Group], open_: set[str]) -> None:
+    """A session that upkeep has closed here or elsewhere may still be connected: what it began would be lost at once."""
+    for group in groups:
+        for demand in group.demands:
+            if demand.session not in open_:
+                demand.free = 0
+
+
 def hold_environment(view: View, env_id: int) -> tuple[Later[Environment], Later[int]]:
     """Its row, and how many slots are held in it. Two servers must not both see its last place."""
     if view.tx.is_postgres:
@@ -131,8 +143,10 @@ def hold_environment(view: View, env_id: int) -> tuple[Later[Environment], Later
 def _look(view: View, env_id: int, groups: Sequence[Group]) -> tuple[Environment, int, list[list[Candidate]]]:
     """The environment, the slots that are held in it, and for each group the lanes with something to do."""
     asked_env, asked_held = hold_environment(view, env_id)
+    asked_open = ask_open(view, groups)
     asked = [lanes.candidates(view.tx, env_id, group.routes, group.wanted) for group in groups]
     env = asked_env()
+    only_open(groups, asked_open())
     return env, asked_held(), [candidates(env.limit) for candidates in asked]
 
 

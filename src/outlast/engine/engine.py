@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -21,7 +22,7 @@ from outlast.engine.signals import Signals
 from outlast.engine.view import Pushed, Told
 from outlast.model.ids import IdFactory
 from outlast.store import journal
-from outlast.store.database import Connection, Database
+from outlast.store.database import Connection, Database, DatabaseError
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
@@ -295,6 +296,8 @@ class Engine:
             self.signals.look_again()
             if self.database.is_postgres:
                 self.catalog.forget()
+                with contextlib.suppress(DatabaseError):  # the next poll asks again
+                    await self.refresh_clock()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Work that ends with the engine at the latest."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from outlast.engine.claim import MAX_CLAIMS, Claims, Demand, groups_of, hold_environment, start
+from outlast.engine.claim import MAX_CLAIMS, Claims, Demand, ask_open, groups_of, hold_environment, only_open, start
 from outlast.engine.view import View
 from outlast.model.lane import effective_limit
 from outlast.model.run import Execution, Run
@@ -46,8 +46,10 @@ def _begin(view: View, claims: Claims, env_id: int, waiting: Sequence[Run], dema
     if not waiting_here:
         return False
     asked_env, asked_held = hold_environment(view, env_id)
+    asked_open = ask_open(view, list(groups.values()))
     asked_limits = lanes.limits(view.tx, {view.lanes[run.lane_id].base_id for run in waiting_here if run.lane_id is not None})
     env, held, limits = asked_env(), asked_held(), asked_limits()
+    only_open(list(groups.values()), asked_open())
     if env.paused or env.current_version != version:
         return False
     room = min(env.room - held, MAX_CLAIMS - len(claims.taken))

@@ -85,9 +85,9 @@ def _needs_session(item: TakeSession | Beats | CloseSession, wants: Rows) -> Non
 
 @operation(needs=_needs_session)
 def take_session(view: View, t: TakeSession) -> SessionTaken | Refusal:
-    """A worker is back, perhaps at another server. Its lease must not be over."""
+    """A worker is back, perhaps at another server. A lease that ran out counts as long as nobody has acted on it: it keeps its runs."""
     session = view.sessions.get(t.session)
-    if session is None or session.env_id != t.env_id or session.state != "open" or session.lease_until < view.now:
+    if session is None or session.env_id != t.env_id or session.state != "open":
         return Refusal("session_lost", f"session {t.session} is over: begin a new one with hello")
     view.sessions[t.session] = replace(session, server_id=t.server_id, lease_until=view.now + LEASE_MS)
     view.writes.sessions.add(t.session)

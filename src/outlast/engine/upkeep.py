@@ -35,6 +35,7 @@ log = logging.getLogger("outlast.upkeep")
 
 STEP = 200  # rows a step looks at
 IDLE_LANE_MS = 3_600_000  # a concurrency key that nobody used for an hour leaves nothing behind
+JUMP_MS = 5_000  # clocks are slewed by less; leases have five seconds of safety
 CHECK_MS = 60_000  # the counters are compared with what they count this often: it reads all entries and slots
 SCHEDULE_STEPS = 5  # of so many schedules in a round; the other duties wait for it
 TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
@@ -48,6 +49,7 @@ class Upkeep:
         self.retention_ms = retention_ms
         self._no_losses_before = engine.clock.now() + grace_ms
         self._last = 0
+        self._last_seconds = 0.0
 
     async def run(self) -> None:
         next_slow = next_check = 0.0
@@ -189,10 +191,7 @@ class Upkeep:
     async def sessions(self) -> int:
         """Leases that are over, and the slots of workers that are gone."""
         now, lost = self.engine.clock.now(), 0
-        if self._last and now - self._last > 2 * LEASE_MS:
-            # the clock jumped, or this process slept: workers could not renew either
-            self._no_losses_before = now + LEASE_MS
-        self._last = now
+        self._look_at_clock(now)
         if now >= self._no_losses_before:
             for session in await self.engine.read(lambda tx: sessions_store.lapsed(tx, now, STEP)):
                 if await self.engine.call(sessions.close_session, CloseSession(session=session, lapsed=True)) is True:
@@ -200,6 +199,16 @@ class Upkeep:
         for session in await self.engine.read(lambda tx: sessions_store.closed_with_slots(tx, STEP)):
             lost += await self.lose_slots(session)
         return lost
+
+    def _look_at_clock(self, now: int) -> None:
+        """After a jump of the clock no lease is over for one lease: nobody could renew faster than time goes."""
+        seconds = asyncio.get_running_loop().time()
+        jump = now - self._last - (seconds - self._last_seconds) * 1_000
+        slept = now - self._last
+        if self._last and (jump > JUMP_MS or slept > 2 * LEASE_MS):
+            log.warning("the clock jumped, or this process stood still", extra={"jump_ms": round(jump), "stood_still_ms": slept})
+            self._no_losses_before = now + LEASE_MS
+        self._last, self._last_seconds = now, seconds
 
     async def lose_slots(self, session: str) -> int:
         lost = 0

@@ -28,6 +28,7 @@ from outlast.model.requests import (
 from outlast.server.connected import Connection, ConnectionClosed, Executor, Outbox, WorkerSession
 from outlast.server.peer import Peer
 from outlast.server.push import run_push
+from outlast.store.database import DatabaseError
 
 log = logging.getLogger("outlast.channel")
 
@@ -107,6 +108,8 @@ class Channel:
                     await state.handle(message)
         except ConnectionClosed:
             pass
+        except DatabaseError as error:  # the worker comes back and asks again
+            log.warning("a worker was sent away: the database did not answer", extra={"error": str(error)})
         finally:
             writer.cancel()
             state.gone()

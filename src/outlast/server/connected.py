@@ -77,4 +77,5 @@ class WorkerSession:
         self.version = version
         self.outbox = outbox
         self.executors: dict[str, Executor] = {}
+        self.astray: set[tuple[str, int]] = set()  # (run, epoch) of slots that nobody seems to work in, at the last beat
         self.draining = False

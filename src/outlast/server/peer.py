@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 from functools import partial
@@ -60,6 +61,7 @@ from outlast.model.requests import (
     TakeSession,
 )
 from outlast.server.connected import Executor, Outbox, WorkerSession
+from outlast.server.reconcile import reconcile
 from outlast.server.recorded import record_of
 from outlast.server.results import result_of
 from outlast.server.sides import write_of
@@ -127,6 +129,9 @@ class Peer:
         """The connection ended. Its session lives on in the database until it comes back, or its lease is over."""
         for session in self.sessions:
             self.channel.remove(session)
+            for executor in session.executors.values():  # their supervisor may attach at another server: they have to follow it
+                executor.outbox.put(SessionLost("the worker of this executor is not connected here any more"))
+            session.executors.clear()
         if self.executor is not None and self.executor.session.executors.get(self.executor.name) is self.executor:
             del self.executor.session.executors[self.executor.name]
 
@@ -189,6 +194,8 @@ class Peer:
                     self.outbox.put(SessionLost(answer.message))
                 continue
             cancel += [HeldRun(run_id, epoch, 0, executor) for run_id, epoch, executor in answer]
+            with contextlib.suppress(DatabaseError):  # the next beat looks again
+                await reconcile(self.channel, session, beat.loop_lag_ms)
         self.outbox.put(BeatOk(beat.n, LEASE_MS, cancel))
 
     async def _lost(self, lost: Lost) -> None:
@@ -218,6 +225,8 @@ class Peer:
         if session is None:
             # its supervisor is not (back) at this server yet
             return self.outbox.put(SessionLost("the worker of this executor is not connected here"))
+        # what is claimed for it from here on until it has joined is given back: frames to its old connection reach nobody
+        session.executors.pop(join.executor, None)
         executor = Executor(join.executor, session, self.outbox)
         slots = await self._slots(join.session, join.executor)
         held = {run.run_id: run.epoch for run in join.held}

@@ -11,7 +11,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
-from outlast.engine.clock import Clock
+from outlast.engine.clock import Chance, Clock
 from outlast.engine.engine import Engine
 from outlast.engine.upkeep import Upkeep
 from outlast.model.limits import LEASE_MS
@@ -53,10 +53,12 @@ class Runtime:
         DatabaseUnusable: the data folder or database cannot be used; the message is for people.
     """
 
-    def __init__(self, options: Options, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, options: Options, *, clock: Clock | None = None, database: Database | None = None, chance: Chance | None = None
+    ) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.options = options
-        self.database, self._lock = open_database(options)
+        self.database, self._lock = (database, None) if database is not None else open_database(options)
         try:
             migrate(self.database)
             with self.database.transaction() as tx:
@@ -64,7 +66,7 @@ class Runtime:
         except BaseException:
             self._release()
             raise
-        self.engine = Engine(self.database, clock=clock)
+        self.engine = Engine(self.database, clock=clock, chance=chance)
         secret = self._channel_secret()
         self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret)
         context = Context(self.engine, unknown_tasks=options.unknown_tasks)

@@ -53,6 +53,12 @@ def lapsed(tx: Connection, before: int, limit: int) -> list[str]:
     return [row[0] for row in rows]
 
 
+def open_among(tx: Connection, ids: Collection[str]) -> Later[set[str]]:
+    """Those of them whose writes count."""
+    rows = tx.ask("SELECT id FROM sessions WHERE id {in:ids} AND state = 'open'", ids=sorted(ids))
+    return lambda: {row[0] for row in rows()}
+
+
 def closed_with_slots(tx: Connection, limit: int) -> list[str]:
     """Closed sessions whose slots are not all given back yet."""
     rows = tx.all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from typing import Protocol
 
 import msgspec
 
@@ -84,8 +85,19 @@ _decode = msgspec.msgpack.Decoder(Line).decode
 _LENGTH = struct.Struct(">I")
 
 
+class Control(Protocol):
+    """One end of a line."""
+
+    def send(self, line: Line) -> None: ...
+    async def receive(self) -> Line | None:
+        """The next line; None when the other end is gone."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class ControlLine:
-    """One end."""
+    """One end, over a socket."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

@@ -44,6 +44,7 @@ class Crew:
         *,
         on_lost: Callable[[ExecutorProcess, int | None], None],
         on_refused: Callable[[ExecutorProcess, str], None],
+        make: Callable[..., ExecutorProcess] = ExecutorProcess,
     ) -> None:
         self.assignment: Assign | None = None  # the session that new executors join
         self.env_vars: dict[str, str] = {}
@@ -51,6 +52,7 @@ class Crew:
         self._options = options
         self._on_lost = on_lost
         self._on_refused = on_refused
+        self._make = make
         self._current: list[ExecutorProcess] = []
         self._old: set[ExecutorProcess] = set()
         self._starting: set[ExecutorProcess] = set()
@@ -118,7 +120,7 @@ class Crew:
     def _new(self, *, async_slots: int, thread_slots: int) -> ExecutorProcess:
         self._numbers += 1
         o, name = self._options, f"x{self._numbers}"
-        return ExecutorProcess(
+        return self._make(
             name,
             o.project,
             modules=o.modules,

@@ -13,13 +13,13 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TextIO
 
 from outlast.worker import capture
-from outlast.worker.connection import ConnectionClosed, WebSocketConnection
-from outlast.worker.control import Assign, CancelRun, ControlLine, Exhausted, Full, Idle, Over, Pause, Pulse, Ready, Stop
+from outlast.worker.connection import Connection, ConnectionClosed, WebSocketConnection
+from outlast.worker.control import Assign, CancelRun, Control, ControlLine, Exhausted, Full, Idle, Over, Pause, Pulse, Ready, Stop
 from outlast.worker.core import ExecutorCore, SessionEnded
 from outlast.worker.discover import Discovery, discover
 from outlast.worker.log import configure
@@ -65,33 +65,46 @@ def main() -> None:
 
 async def _main(arguments: argparse.Namespace, found: Discovery, stderr: TextIO) -> None:
     control = await ControlLine.open(socket.socket(fileno=arguments.fd))
-    executor = _Executor(control, arguments, found, stderr)
+    core = ExecutorCore(
+        arguments.name,
+        config=found.config,
+        is_dev=False,
+        async_slots=arguments.async_slots,
+        thread_slots=arguments.thread_slots,
+        spool=arguments.spool,
+        replay_every_wait=arguments.replay_every_wait,
+        limits=_limits(arguments, found),
+    )
+    executor = Executor(control, core, stderr=stderr)
+    Watchdog(executor.running).start()
     control.send(Ready(found.manifest, found.failures))
     await executor.run()
+    # the supervisor is gone: nobody renews the lease any more, so nothing that runs here counts
+    os._exit(0)
 
 
-class _Executor:
-    def __init__(self, control: ControlLine, arguments: argparse.Namespace, found: Discovery, stderr: TextIO) -> None:
+class Executor:
+    """The process's part around the core: what the supervisor says, and the connection to the server."""
+
+    def __init__(
+        self,
+        control: Control,
+        core: ExecutorCore,
+        *,
+        stderr: TextIO | None = None,
+        connect: Callable[[str, str | None], Awaitable[Connection]] = WebSocketConnection.open,
+    ) -> None:
         self.control = control
-        self.core = ExecutorCore(
-            arguments.name,
-            config=found.config,
-            is_dev=False,
-            async_slots=arguments.async_slots,
-            thread_slots=arguments.thread_slots,
-            spool=arguments.spool,
-            replay_every_wait=arguments.replay_every_wait,
-            limits=_limits(arguments, found),
-        )
+        self.core = core
         self.core.waits.parking.on_full = lambda: control.send(Full())
         self.core.on_exhausted = lambda: control.send(Exhausted())
         self.stderr = stderr
         self.serving: asyncio.Task[None] | None = None
         self.work: set[asyncio.Task[None]] = set()
-        self.working: asyncio.Task[None] | None = None
+        self._connect = connect
 
     async def run(self) -> None:
-        Watchdog(self._running).start()
+        """Until the supervisor is gone."""
         self._spawn(self._pulse())
         while (line := await self.control.receive()) is not None:
             match line:
@@ -105,8 +118,6 @@ class _Executor:
                     self.core.cancel(line.run_id, line.epoch, line.grace_ms)
                 case _:
                     pass
-        # the supervisor is gone: nobody renews the lease any more, so nothing that runs here counts
-        os._exit(0)
 
     def _assign(self, assign: Assign) -> None:
         os.environ.update(assign.env_vars)
@@ -121,7 +132,7 @@ class _Executor:
         delay = 0.05
         while True:
             try:
-                connection = await WebSocketConnection.open(assign.url, None)
+                connection = await self._connect(assign.url, None)
                 await self.core.serve(connection, assign.session, assign.token)
             except SessionEnded as ended:
                 # the supervisor attaches first; until then the server sends us away
@@ -148,9 +159,9 @@ class _Executor:
             await asyncio.sleep(PULSE_SECONDS)
             self.core.waits.parking.look_at_memory(_megabytes())
             lag = (loop.time() - began - PULSE_SECONDS) * 1_000
-            self.control.send(Pulse(lag, len(self.core.held), self._running(None)))
+            self.control.send(Pulse(lag, len(self.core.held), self.running(None)))
 
-    def _running(self, executing: asyncio.Task[Any] | None) -> list[str]:
+    def running(self, executing: asyncio.Task[Any] | None) -> list[str]:
         """Runs held here, by task and id; only the one that executes at this moment, when that can be told."""
         held = list(self.core.held.values())
         now = [h for h in held if executing is not None and (h.work is executing or (h.runner is not None and h.runner.body is executing))]

@@ -101,9 +101,9 @@ class Parking:
     def _look(self) -> None:
         self._timer = None
         assert self.limits.cold_after is not None
-        latest = self._loop.time() - self.limits.cold_after
+        now = self._loop.time()
         for held in list(self._hot.values())[:MAX_PARKED_A_TURN]:
-            if held.waits_since > latest:
+            if held.waits_since + self.limits.cold_after > now:  # the same sum as the timer's: a difference may round the other way
                 break
             self._cool(held)
         self._set_timer()

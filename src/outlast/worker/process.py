@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from outlast.worker.control import Assign, ControlLine, Exhausted, Full, Idle, Line, Over, Pulse, Ready, Stop
+from outlast.worker.control import Assign, Control, ControlLine, Exhausted, Full, Idle, Line, Over, Pulse, Ready, Stop
 
 log = logging.getLogger("outlast.worker")
 
@@ -53,7 +53,7 @@ class ExecutorProcess:
         self._modules = modules
         self._log_format = log_format
         self._process: asyncio.subprocess.Process | None = None
-        self._control: ControlLine | None = None
+        self._control: Control | None = None
         self._idle = asyncio.Event()
         self._ready: asyncio.Future[Ready | None] = asyncio.get_running_loop().create_future()
         self._last_pulse = 0.0
@@ -128,7 +128,7 @@ class ExecutorProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
-    async def _listen(self, control: ControlLine) -> None:
+    async def _listen(self, control: Control) -> None:
         watch = asyncio.get_running_loop().create_task(self._watch_pulse())
         try:
             while (line := await control.receive()) is not None:

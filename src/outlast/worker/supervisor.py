@@ -9,7 +9,8 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from outlast.model.limits import HEARTBEAT_MS
@@ -46,15 +47,27 @@ MAX_LOSSES_KEPT = 100
 CANCEL_GRACE_MS = 30_000
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a supervisor meets of the world. The simulation has one of its own."""
+
+    connect: Callable[[str, str | None], Awaitable[Connection]] = WebSocketConnection.open
+    executor: Callable[..., ExecutorProcess] = ExecutorProcess
+    clock: Callable[[], float] = boottime
+
+
 class Supervisor:
     """One worker. `run` works until `stop`; `reload` replaces the code."""
 
-    def __init__(self, options: WorkerOptions, *, on_discovery: OnDiscovery | None = None) -> None:
+    def __init__(
+        self, options: WorkerOptions, *, on_discovery: OnDiscovery | None = None, surroundings: Surroundings | None = None
+    ) -> None:
+        self._around = surroundings or Surroundings()
         self.options = options
         self.on_discovery = on_discovery
         self.connected = asyncio.Event()
         self._outbox = Outbox()
-        self._crew = Crew(options, on_lost=self._lost, on_refused=self._refused)
+        self._crew = Crew(options, on_lost=self._lost, on_refused=self._refused, make=self._around.executor)
         self._manifest: Manifest | None = None
         self._session: str | None = None
         self._older: list[str] = []  # sessions of earlier code, whose runs have not all ended
@@ -160,7 +173,7 @@ class Supervisor:
         while True:
             connected = False
             try:
-                connection = await WebSocketConnection.open(self.options.url, self.options.key)
+                connection = await self._around.connect(self.options.url, self.options.key)
                 connected = True
                 await self._serve(connection)
             except ConnectionClosed as closed:
@@ -193,7 +206,7 @@ class Supervisor:
         self._beats_sent.clear()
         self._asked.clear()
         self._hellos = 0
-        self._asked_at = boottime()
+        self._asked_at = self._around.clock()
         self._older = [session for session in self._older if session in self._crew.sessions_of_old()]
         self._asked.extend(self._older)
         if self._session is not None and self._session not in self._older:
@@ -207,7 +220,7 @@ class Supervisor:
     def _say_hello(self) -> None:
         self._hello_due = True
         if self._outbox.is_connected:
-            self._asked_at = boottime()
+            self._asked_at = self._around.clock()
             self._outbox.put(self._hello())
 
     def _hello(self) -> Hello:
@@ -286,7 +299,7 @@ class Supervisor:
                 log.warning("the server does not answer: connecting again")
                 return await connection.close()
             self._beats += 1
-            self._beats_sent[self._beats] = boottime()
+            self._beats_sent[self._beats] = self._around.clock()
             self._outbox.put(Beat(self._beats, _free_memory(), {x.name: x.lag_ms for x in self._crew.all()}, {}))
 
     def _beat_ok(self, answer: BeatOk) -> None:
@@ -314,16 +327,18 @@ class Supervisor:
         """A lease that could not be renewed may be given to others: what runs here must not go on."""
         while True:
             await asyncio.sleep(0.5)
-            state = self._lease.state(boottime())
+            state = self._lease.state(self._around.clock())
             if state == "over":
                 log.error("the lease is over and the server is away: runs here are given up")
                 self._begin_anew()
+                self._say_hello()  # it may not be away: this process stood still, and the connection outlived it
             elif (in_doubt := state == "in_doubt") != self._paused:
                 self._paused = in_doubt
                 for executor in self._crew.all():
                     executor.send(Pause(in_doubt))
 
     def _begin_anew(self) -> None:
+        self._outbox.put(Bye())  # our beats must not keep alive what we gave up
         self._session = None
         self._older.clear()
         self._losses.clear()

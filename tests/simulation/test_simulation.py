@@ -1,0 +1,45 @@
+"""300 seeds of the simulation, those that once found a defect by name, and that a seed repeats itself exactly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.world import run
+
+FOUND = {
+    "a_claim_whose_commit_was_not_heard_of_is_given_back": 6,
+    "executors_follow_a_supervisor_that_attaches_elsewhere": 179,
+    "executors_follow_a_supervisor_that_comes_back_alone": 383,
+    "a_worker_that_stood_still_longer_than_its_lease_begins_anew": 212,
+    "a_session_that_upkeep_closed_is_given_nothing_more": 87,
+    "waiting_runs_go_cold_at_the_very_moment_they_are_due": 20,
+}
+SEEDS = 300
+PART = 25  # tests share the cores
+
+
+@pytest.mark.parametrize("seed", FOUND.values(), ids=FOUND.keys())
+def test_found(seed: int) -> None:
+    run(seed)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PART))
+def test_seeds(first: int) -> None:
+    for seed in range(first, first + PART):
+        run(seed)
+
+
+def test_a_seed_repeats_itself_in_another_process() -> None:
+    """Whatever the hashes of strings: a failure can be looked at as often as needed."""
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "11"]
+    stories = [
+        subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": str(seed)}).stdout
+        for seed in (1, 2)
+    ]
+    told = [[line for line in story.splitlines() if "virtual seconds in" not in line and "Plan(" not in line] for story in stories]
+    assert told[0] == told[1]
+    assert len(told[0]) > 20

@@ -1,0 +1,331 @@
+"""The clients: they trigger, cancel and complete over HTTP, remember what was acknowledged, and know what must come of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from outlast.client import requests
+from outlast.errors import ApiError
+from outlast.store.database import Connection
+from tests.simulation.plan import Plan
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+GRACE_MS = 1_000  # cancel and end may cross
+FINAL = {"COMPLETED", "CANCELED", "FAILED", "CRASHED", "TIMED_OUT", "EXPIRED", "SYSTEM_FAILURE"}
+
+
+@dataclass(slots=True)
+class Operation:
+    """One trigger of a client, and what must come of it."""
+
+    name: str
+    kind: str
+    task: str
+    payload: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    statuses: set[str] = field(default_factory=lambda: {"COMPLETED"})
+    output: Callable[[Any], bool] = lambda _: True
+    attempts: int | None = None  # exactly so many, losses not counted
+    not_before_ms: int | None = None
+    run_id: str | None = None  # acknowledged
+    is_sent: bool = False
+    is_over: bool = False
+    cancelled_at: int | None = None  # acknowledged
+
+
+class Workload:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.chance = Random(f"{world.seed}:workload")
+        self.operations: list[Operation] = []
+        self.is_over = False
+        self._same_key: dict[str, set[str]] = {}
+        self._tokens: dict[str, bool] = {}
+
+    def open_operations(self) -> list[str]:
+        return [f"{o.name} {o.run_id}" for o in self.operations if not o.is_over][:10]
+
+    async def run(self) -> None:
+        plan = self.world.plan
+        self.operations = [self._draw(plan, i) for i in range(plan.operations)]
+        await asyncio.gather(*[self._perform(o) for o in self.operations])
+        self.is_over = True
+
+    # ---- what to do
+
+    def _draw(self, plan: Plan, i: int) -> Operation:
+        chance = self.chance
+        kind = chance.choice(plan.kinds)
+        o = Operation(f"op{i}", kind, "sim.plain", {"op": f"op{i}", "seconds": chance.choice((0.0, 0.2, 2.0, 6.0))})
+        o.output = lambda value: value == o.name
+        made = getattr(self, f"_{kind}", None)
+        if made is not None:
+            made(o, chance)
+        return o
+
+    def _narrow(self, o: Operation, chance: Random) -> None:
+        o.task = "sim.narrow"
+
+    def _keyed(self, o: Operation, chance: Random) -> None:
+        o.task = "sim.keyed"
+        o.options["concurrencyKey"] = chance.choice("abc")
+
+    def _once(self, o: Operation, _: Random) -> None:
+        o.task = "sim.once"
+
+    def _flaky(self, o: Operation, chance: Random) -> None:
+        o.task, o.payload["failures"] = "sim.flaky", chance.randrange(1, 4)
+
+    def _fails(self, o: Operation, _: Random) -> None:
+        o.task, o.statuses, o.attempts = "sim.fails", {"FAILED"}, 3
+
+    def _poison(self, o: Operation, _: Random) -> None:
+        o.task, o.statuses = "sim.poison", {"CRASHED"}
+
+    def _steps(self, o: Operation, chance: Random) -> None:
+        o.task = "sim.steps"
+        o.payload |= {"steps": chance.randrange(1, 6), "fail_at": chance.choice((None, 0, 1))}
+        o.output = lambda value: len(value) == o.payload["steps"]
+
+    def _wait(self, o: Operation, chance: Random) -> None:
+        o.task, o.payload["waits"] = "sim.wait", [chance.choice((0.5, 3.0, 25.0)) for _ in range(chance.randrange(1, 4))]
+
+    def _tree(self, o: Operation, chance: Random) -> None:
+        depth, width = chance.choice(((1, 1), (1, 4), (2, 2), (3, 2)))
+        o.task = "sim.tree"
+        o.payload |= {"depth": depth, "width": width}
+        o.output = lambda value: value == width**depth
+
+    def _batch(self, o: Operation, chance: Random) -> None:
+        items = chance.randrange(1, 8)
+        bad = sorted({chance.randrange(items) for _ in range(chance.randrange(3))})
+        o.task = "sim.batch"
+        o.payload |= {"items": items, "bad": bad}
+        o.output = lambda value: value == [None if i in bad else i for i in range(items)]
+
+    def _race(self, o: Operation, chance: Random) -> None:
+        o.task, o.payload["seconds"] = "sim.race", chance.choice((0.5, 2.0))
+
+    def _token(self, o: Operation, _: Random) -> None:
+        o.task = "sim.token"
+        o.output = lambda value: value[0] or value[1] is None
+
+    def _spawn(self, o: Operation, chance: Random) -> None:
+        o.task, o.payload["children"] = "sim.spawn", chance.randrange(1, 5)
+        o.output = lambda value: len(set(value)) == o.payload["children"]
+
+    def _long(self, o: Operation, chance: Random) -> None:
+        o.payload["seconds"] = chance.choice((20.0, 45.0))
+
+    def _delay(self, o: Operation, chance: Random) -> None:
+        o.options["delay"] = f"{chance.choice((2, 15))}s"
+
+    def _ttl(self, o: Operation, chance: Random) -> None:
+        o.options["ttl"] = chance.choice((1, 10))
+        o.statuses = {"COMPLETED", "EXPIRED"}
+
+    def _idempotent(self, o: Operation, chance: Random) -> None:
+        o.payload["key"] = o.options["idempotencyKey"] = f"key{chance.randrange(2)}"
+        o.output = lambda _: True  # of whoever came first
+
+    def _batch_call(self, o: Operation, chance: Random) -> None:
+        o.payload["items"] = chance.randrange(1, 6)
+
+    def _unknown(self, o: Operation, _: Random) -> None:
+        o.task, o.statuses = "sim.nobody", {"PENDING_VERSION"}
+
+    # ---- doing it
+
+    async def _perform(self, o: Operation) -> None:
+        plan = self.world.plan
+        await asyncio.sleep(self.chance.uniform(0.0, plan.seconds * 0.8))
+        try:
+            if o.kind == "token":
+                await self._with_token(o)
+            elif o.kind == "batch_call":
+                await self._call_batch(o)
+            else:
+                await self._trigger(o)
+        except ApiError as error:
+            if o.run_id is None:
+                o.is_over = True
+            self.world.say(f"{o.name} was not acknowledged: {error}")
+        if o.run_id is None:
+            o.is_over = True
+            return
+        if self.chance.random() < plan.cancels or o.kind == "unknown":
+            await asyncio.sleep(self.chance.choice((0.0, 0.1, 2.0, 15.0)))
+            await self._cancel(o)
+        await self._watch(o)
+
+    async def _trigger(self, o: Operation) -> None:
+        body = {"payload": json.dumps(o.payload), "options": {"payloadType": "application/json", **o.options}}
+        asked_at = self.world.wall_ms()
+        o.is_sent = True
+        handle = await self.world.client.send(requests.trigger(o.task, body))
+        o.run_id = handle.id
+        self.world.say(f"{o.name} {o.kind} is {handle.id}")
+        if o.kind == "delay":
+            o.not_before_ms = asked_at + int(o.options["delay"][:-1]) * 1_000
+        if o.kind == "idempotent":
+            self._same_key.setdefault(o.payload["key"], set()).add(handle.id)
+
+    async def _with_token(self, o: Operation) -> None:
+        timeout = self.chance.choice((None, "5s", "30s"))
+        body: dict[str, Any] = {"tags": []} if timeout is None else {"tags": [], "timeout": timeout}
+        made = await self.world.client.send(requests.create_token(body))
+        o.payload["token"] = made.id
+        await self._trigger(o)
+        completes = timeout is None or self.chance.random() < 0.6
+        if completes:
+            self._spawn_completion(made.id)
+
+    def _spawn_completion(self, token_id: str) -> None:
+        for _ in range(self.chance.choice((1, 1, 2))):
+            self.world.client_node.spawn(self._complete(token_id, self.chance.choice((0.0, 1.0, 5.0, 20.0))))
+
+    async def _complete(self, token_id: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        while True:  # a person tries again
+            try:
+                await self.world.client.send(requests.complete_token(token_id, json.dumps({"by": "somebody"})))
+                return
+            except ApiError:
+                await asyncio.sleep(5.0)
+
+    async def _call_batch(self, o: Operation) -> None:
+        items = [
+            {
+                "task": "sim.plain",
+                "payload": json.dumps({"op": f"{o.name}/{i}", "seconds": 0.2}),
+                "options": {"payloadType": "application/json"},
+            }
+            for i in range(o.payload["items"])
+        ]
+        o.is_sent = True
+        handle = await self.world.client.send(requests.batch(items))
+        o.run_id = handle.id
+
+    async def _cancel(self, o: Operation) -> None:
+        if o.run_id is None or o.kind == "batch_call":
+            return
+        while True:
+            try:
+                await self.world.client.send(requests.cancel_run(o.run_id))
+                o.cancelled_at = self.world.wall_ms()
+                self.world.say(f"{o.name} is cancelled")
+                return
+            except ApiError:
+                await asyncio.sleep(3.0)
+
+    async def _watch(self, o: Operation) -> None:
+        """Until it is over; a final status must stay."""
+        while True:
+            try:
+                if await self._is_done(o):
+                    o.is_over = True
+                    return
+            except ApiError as error:
+                if error.status == 404:
+                    self.world.wrong(f"I1: {o.name} was acknowledged as {o.run_id}, and is not there")
+                    return
+            await asyncio.sleep(self.chance.uniform(1.0, 8.0))
+
+    async def _is_done(self, o: Operation) -> bool:
+        assert o.run_id is not None
+        if o.kind == "batch_call":
+            batch = await self.world.client.send(requests.retrieve_batch(o.run_id))
+            return batch.status in ("COMPLETED", "PARTIAL_FAILED", "FAILED")
+        found = await self.world.client.send(requests.retrieve_run(o.run_id))
+        return found.status in FINAL
+
+    # ---- what must have come of it
+
+    def check(self, tx: Connection) -> None:
+        by_payload = self._runs(tx)
+        for o in self.operations:
+            self._check_made(o, by_payload)
+            if o.run_id is not None and o.kind != "batch_call":
+                self._check_run(tx, o)
+        for key, ids in self._same_key.items():
+            if len(ids) > 1:
+                self._wrong(f"I2: key {key} was answered with {sorted(ids)}")
+        self._check_ledger(tx)
+
+    def _runs(self, tx: Connection) -> dict[str, list[str]]:
+        """Runs by the name in their payload."""
+        found: dict[str, list[str]] = {}
+        for run_id, payload in tx.all("SELECT run_id, payload FROM run_data WHERE payload IS NOT NULL"):
+            name = json.loads(payload).get("op")
+            if name is not None:
+                found.setdefault(name, []).append(run_id)
+        return found
+
+    def _check_made(self, o: Operation, by_payload: dict[str, list[str]]) -> None:
+        """I1, and for batches and spawned children I9."""
+        if o.kind == "idempotent":
+            return
+        names = [f"{o.name}/{i}" for i in range(o.payload["items"])] if o.kind == "batch_call" else [o.name]
+        for name in names:
+            made = by_payload.get(name, [])
+            if len(made) > 1 or (o.run_id is not None and not made):
+                self._wrong(f"I1: {name} was {'' if o.run_id else 'not '}acknowledged and made {made}")
+        if o.kind == "spawn":
+            for i in range(o.payload["children"] + 1):
+                if len(by_payload.get(f"{o.name}/{i}", [])) > 1:
+                    self._wrong(f"I9: child {i} of {o.name} was made twice")
+
+    def _check_run(self, tx: Connection, o: Operation) -> None:
+        rows = tx.all(
+            "SELECT r.status, r.attempt, r.losses, r.started_at, r.finished_at, d.output FROM runs r JOIN run_data d ON d.run_id = r.id"
+            " WHERE r.id = :id",
+            id=o.run_id,
+        )
+        if not rows:
+            return self._wrong(f"I1: {o.name} was acknowledged as {o.run_id}, and is not there")
+        status, attempt, losses, started_at, finished_at, output = rows[0]
+        shown = f"{o.name} {o.kind} {o.run_id} is {status} after {attempt} attempts and {losses} losses"
+        if status not in o.statuses and not self._is_excused(tx, o, status):
+            self._wrong(f"I3: {shown}, expected {sorted(o.statuses)}")
+        if status == "COMPLETED" and not self._has_poisoned(tx, o) and not o.output(json.loads(output) if output else None):
+            self._wrong(f"I9: {shown} with {output}")
+        if o.attempts is not None and status == "FAILED" and attempt - losses != o.attempts:
+            self._wrong(f"I7: {shown}, expected {o.attempts}")
+        if self.world.has_steady_clock and o.not_before_ms is not None and started_at is not None and started_at < o.not_before_ms:
+            self._wrong(f"I10: {shown}, started {o.not_before_ms - started_at} ms before its time")
+        if self.world.has_steady_clock and o.cancelled_at is not None and status != "CANCELED" and finished_at > o.cancelled_at + GRACE_MS:
+            self._wrong(f"I16: {shown}, though its cancel was acknowledged {finished_at - o.cancelled_at} ms before its end")
+        if status == "EXPIRED" and o.run_id in self.world.ledger.started:
+            self._wrong(f"I13: {shown}, and had started")
+        return None
+
+    def _is_excused(self, tx: Connection, o: Operation, status: str) -> bool:
+        """Cancelled by us, or taken for poison after three kills, or with such a run below it."""
+        if status == "CANCELED":
+            return o.cancelled_at is not None or self.world.plan.cancels > 0
+        return self._has_poisoned(tx, o)
+
+    def _has_poisoned(self, tx: Connection, o: Operation) -> bool:
+        """Three workers were killed under it, or under a run below it."""
+        return (tx.all("SELECT max(losses) FROM runs WHERE id = :id OR root_id = :id", id=o.run_id)[0][0] or 0) >= 3
+
+    def _check_ledger(self, tx: Connection) -> None:
+        ledger = self.world.ledger
+        for (run_id, name), keys in ledger.effects.items():
+            if len(keys) > 1:
+                self._wrong(f"I8: step {name} of {run_id} had the idempotency keys {sorted(keys)}")
+        if "stop_worker" in self.world.plan.troubles or "deploy" in self.world.plan.troubles:
+            return  # a drained attempt is given back, and its number used again
+        for (run_id, attempt), count in ledger.starts.items():
+            if count > 1:
+                self._wrong(f"I6: attempt {attempt} of {run_id} started {count} times")
+
+    def _wrong(self, text: str) -> None:
+        self.world.wrong(text)
