@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from outlast.engine import durable
 from outlast.engine.claim import Claimed
 from outlast.model.journal import Entry
@@ -20,7 +22,7 @@ async def waiting(house: House, *, seconds: int) -> Claimed:
     [claimed] = await house.claim()
     run = claimed.run
     until = house.clock.now() + seconds * 1_000
-    await house.engine.call(durable.record, Record(run_id=run.id, epoch=run.epoch, journal=1, entry=WAIT, until=until))
+    await house.engine.call(durable.record, Record(run_id=run.id, epoch=run.epoch, journal=1, entry=replace(WAIT, due_at=until)))
     await house.engine.call(durable.suspend, Suspend(run_id=run.id, epoch=run.epoch, journal=1, seen=0, executor="x1"))
     return claimed
 
