@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from outlast.engine import tokens, triggers
+from outlast.engine import streams, tokens, triggers
 from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import WAIT_TIMER, View
@@ -56,7 +56,14 @@ def _append(tx: Connection, records: Sequence[Record]) -> list[Entry | None]:
 
 
 def _is_plain(r: Record) -> bool:
-    return r.entry.status != "pending" and r.child is None and not r.items and r.entry.due_at is None and r.token_id is None
+    return (
+        r.entry.status != "pending"
+        and r.child is None
+        and not r.items
+        and r.entry.due_at is None
+        and r.token_id is None
+        and r.input is None
+    )
 
 
 @operation(needs=_needs_entry, lanes=_lanes, alone=_append)
@@ -83,6 +90,8 @@ def _made(view: View, run: Run, r: Record) -> Entry | Refusal:
         return _record_child(view, run, r.entry, r.child)
     if r.items:
         return _record_batch(view, run, r)
+    if r.input is not None:
+        return streams.wait_for(view, run, r.entry, r.input)
     if r.token_id is not None:
         return tokens.wait_for(view, run, r.entry, r.token_id, f"{run.journal}:{r.entry.key}")
     if r.entry.kind == "wait" and r.entry.due_at is not None and r.entry.due_at > view.now:

@@ -184,6 +184,8 @@ class Engine:
         self.signals.finished(outcome.finished)
         if outcome.changed:
             self._changed()
+        for env_id, topic in outcome.topics:
+            self._touched(env_id, topic)
         if outcome.has_work:
             self.hurry.set()
         if outcome.woken:

@@ -20,6 +20,7 @@ from outlast.store.database import Again, Database, DatabaseError
 
 log = logging.getLogger("outlast.engine")
 
+MAX_HINT_CHARS = 7_900  # what PostgreSQL carries; who misses a hint finds out by polling
 RERUNS = 3  # with wider locks, or after a deadlock; then the items go one by one
 _jitter = Random()
 
@@ -36,6 +37,7 @@ class Outcome:
     catalog_changed: bool = False
     changed: bool = False  # a run did: the outbox has something new
     has_work: bool = False
+    topics: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])  # (environment, topic) of what is no run
 
     def add(self, other: Outcome) -> None:
         self.claimed += other.claimed
@@ -46,6 +48,7 @@ class Outcome:
         self.catalog_changed |= other.catalog_changed
         self.changed |= other.changed
         self.has_work |= other.has_work
+        self.topics |= other.topics
 
 
 @dataclass(slots=True)
@@ -142,7 +145,7 @@ class Flusher:
                 self.catalog.remember_lane(key, (lane_id, view.lanes[lane_id].base_id))
         woken = (view.woken - claims.looked) | claims.more
         changed = bool(view.events)
-        return Outcome(claims.taken, view.told, view.pushed, view.finished, woken, view.catalog_changed, changed, has_work)
+        return Outcome(claims.taken, view.told, view.pushed, view.finished, woken, view.catalog_changed, changed, has_work, view.topics)
 
     def _placed(self, view: View, calls: Sequence[Call], wants: Rows) -> Rows:
         """The lanes of new runs must be locked with everything else, so their place is looked up before the fold."""
@@ -161,10 +164,13 @@ class Flusher:
             words.append("finished")
         if view.catalog_changed:
             words.append("catalog")
+        words += [f"topic:{env}:{topic}" for env, topic in view.topics]
         if view.events and not words:
             words.append("changed")
         if words:
-            view.tx.send("SELECT pg_notify('outlast_wake', :text)", text=" ".join([self.server, *words])[:7900])
+            text = " ".join([self.server, *words])
+            text = text if len(text) < MAX_HINT_CHARS else text[:MAX_HINT_CHARS].rpartition(" ")[0]
+            view.tx.send("SELECT pg_notify('outlast_wake', :text)", text=text)
 
     def _bisect(self, calls: Sequence[Call], demands: Callable[[], Sequence[Demand]], error: Exception) -> Outcome:
         """One item poisons the transaction: find it by halves, so that its neighbours go through."""

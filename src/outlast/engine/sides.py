@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from outlast.engine import metadata
+from outlast.engine import metadata, streams
 from outlast.engine.durable import fence
 from outlast.engine.operation import operation
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
 from outlast.model.journal import Entry, count_key, entry_id
 from outlast.model.refusal import Refusal
-from outlast.model.requests import SideWrite
+from outlast.model.requests import Part, SideWrite
 from outlast.model.run import Run
 
 
@@ -34,11 +34,17 @@ def write_beside(view: View, s: SideWrite) -> Refusal | None:
     new, counts = _new(view, run, s)
     if not new:
         return None
-    if whom is not None and (refused := metadata.change(view, whom, [s.ops[i] for i in new])):
+    if whom is not None and not whom.is_final and isinstance(refused := _write(view, whom, s, new), Refusal):
         return refused
     for key, count in counts.items():
         _count(view, view.runs[run.id], key, s.target, count)
     return None
+
+
+def _write(view: View, whom: Run, s: SideWrite, new: list[int]) -> object:
+    if s.stream is None:
+        return metadata.change(view, whom, [s.ops[i] for i in new])
+    return streams.add(view, whom, s.stream, [Part(body=s.items[i].value) for i in new])
 
 
 def _new(view: View, run: Run, s: SideWrite) -> tuple[list[int], dict[str, int]]:

@@ -12,7 +12,7 @@ from outlast.engine import attempts, batches, control, due, durable, gates, queu
 from outlast.engine.engine import Engine
 from outlast.engine.view import WAIT_TIMER
 from outlast.model.flow import Admit, Backfill, Fire
-from outlast.model.limits import LEASE_MS, TICKS_KEPT_MS, UPKEEP_MS
+from outlast.model.limits import LEASE_MS, STREAMS_KEPT_MS, TICKS_KEPT_MS, UPKEEP_MS
 from outlast.model.requests import (
     AbortBatch,
     CancelChildren,
@@ -29,6 +29,7 @@ from outlast.store import catalog, events, idempotency, lanes, runs, timers
 from outlast.store import gates as gates_store
 from outlast.store import schedules as schedules_store
 from outlast.store import sessions as sessions_store
+from outlast.store import streams as streams_store
 from outlast.store.database import Connection, DatabaseError
 
 log = logging.getLogger("outlast.upkeep")
@@ -227,6 +228,7 @@ class Upkeep:
         await self.engine.write(lambda tx: schedules_store.prune_ticks(tx, now - TICKS_KEPT_MS, 1_000))
         await self.engine.write(lambda tx: gates_store.prune(tx, now - IDLE_LANE_MS, 500))
         await self.engine.write(lambda tx: gates_store.prune_debounce(tx, now - IDLE_LANE_MS, 500))
+        await self.engine.write(lambda tx: streams_store.prune(tx, now - STREAMS_KEPT_MS, 100))
         if idle := await self.engine.read(lambda tx: lanes.idle(tx, now - IDLE_LANE_MS, 500)):
             await self.engine.write(lambda tx: lanes.delete_idle(tx, idle))
         if routes := await self.engine.read(lambda tx: lanes.idle_routes(tx, now - IDLE_LANE_MS, 500)):

@@ -10,6 +10,7 @@ import msgspec
 from outlast.engine.catalog import Catalog, Placement
 from outlast.engine.flow import Flow
 from outlast.engine.rows import NeedsLock, Rows
+from outlast.engine.stream_rows import StreamRows
 from outlast.engine.writes import Writes
 from outlast.model import lifecycle
 from outlast.model.change import (
@@ -85,6 +86,7 @@ class View:
         self.entries: dict[str, Entry] = {}
         self.tokens: dict[str, Token] = {}
         self.flow = Flow()
+        self.streams = StreamRows()
         self.loaded = Rows()
         self.writes = Writes()
         self.events: dict[str, Event] = {}
@@ -95,6 +97,7 @@ class View:
         self.roomy: set[int] = set()  # environments so far from their limit that a free slot lets nobody in
         self.queued: dict[str, None] = {}  # runs that were put in their queue, in order
         self.settled: dict[str, list[str]] = {}  # by run: entries that completed in this flush
+        self.topics: set[tuple[int, str]] = set()  # (environment, topic) of what changed and is no run
         self.catalog_changed = False
         self.new_lanes: dict[LaneKey, tuple[int, int]] = {}
 

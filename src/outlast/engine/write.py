@@ -30,6 +30,8 @@ def write(view: View) -> None:
     waitpoints.save(tx, [view.tokens[id_] for id_ in w.tokens - w.born_tokens])
     journal.add_waiters(tx, w.waiters)
     journal.remove_waiters(tx, w.gone_waiters)
+    journal.remove_edges(tx, w.gone_edges)
+    view.streams.write(tx)
     timers.remove(tx, sorted(w.gone_timers))
     timers.add(tx, sorted(w.timers))
     timers.forget_waits(tx, w.ended_journals)

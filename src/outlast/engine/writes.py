@@ -47,6 +47,7 @@ class Writes:
     journal: dict[str, Entry] = field(default_factory=dict[str, Entry])
     ended_journals: set[str] = field(default_factory=set[str])  # runs whose pending waits nobody waits for any more
     waiters: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    gone_edges: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     gone_waiters: list[str] = field(default_factory=list[str])
     tokens: set[str] = field(default_factory=set[str])
     born_tokens: set[str] = field(default_factory=set[str])

@@ -61,4 +61,10 @@ TASK_QUEUE_PREFIX: Final = "task/"  # reserved for the tasks' own queues
 MACHINES: Final = ("micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x")
 DEFAULT_MACHINE: Final = "small-1x"
 
+MAX_STREAM_BYTES: Final = 300 * 1024 * 1024
+MAX_STREAMS: Final = 100  # of a run
+MAX_CHUNK_BYTES: Final = 1024 * 1024  # of a stream, or one value sent to an input stream
+MAX_APPEND_BYTES: Final = 512 * 1024  # of one part appended by itself
+MAX_STREAM_KEY_CHARS: Final = 256
+STREAMS_KEPT_MS: Final = 28 * 86_400_000  # after their run has ended
 MAX_SIDE_ITEMS: Final = 1_000  # metadata operations or stream chunks of one flush of a worker

@@ -162,6 +162,26 @@ class ChangeMetadata(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One chunk of a stream, as JSON. A `writer` numbers its parts from 0, so that what it sends again is dropped."""
+
+    body: str
+    id: str | None = None
+    writer: str | None = None
+    index: int = 0
+
+
+class AppendStream(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    run_id: str
+    key: str
+    parts: list[Part] = []
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    next_seq: int
+
+
 class SideWrite(msgspec.Struct, frozen=True, kw_only=True):
     """Writes of an executing run to metadata or a stream; `whose` is self, parent, root or a run's id."""
 
@@ -172,7 +192,7 @@ class SideWrite(msgspec.Struct, frozen=True, kw_only=True):
     whose: str
     stream: str | None = None  # None: metadata
     items: list[SideItem] = []
-    ops: list[AnyOp] = []  # of metadata, one for each item
+    ops: list[AnyOp] = []  # of metadata, one for each item; a stream takes the items' values as they are
 
 
 class Reschedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,6 +320,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     child: Trigger | None = None
     items: list[Trigger | tuple[str, str]] = []  # of a batch; (task, error) for one that cannot be triggered
     token_id: str | None = None
+    input: str | None = None  # key of an input stream, whose next record is waited for
 
 
 class Forsake(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,6 +78,7 @@ def create_app(
             *public_routes(_PUBLIC),
             *_routes(_API),
             *public_routes(realtime.TABLE),
+            *_routes(realtime.WRITERS),
             *pages,
         ]
     )

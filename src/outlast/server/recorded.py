@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 from msgspec.structs import replace
 
+from outlast.engine.streams import INPUT
 from outlast.model.duration import add_months
 from outlast.model.failure import Failure
 from outlast.model.journal import MAX_VALUE_BYTES, REFUSED, Entry
@@ -18,6 +19,7 @@ from outlast.model.result import encode_failure
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
 from outlast.server.problem import Problem
+from outlast.server.sides import stream_key
 
 
 def record_of(op: Op, env_id: int, now: int) -> Record:
@@ -48,6 +50,8 @@ def _record(op: Op, entry: Entry, env_id: int, now: int) -> Record:
             return replace(record, items=[_item(env_id, item, now) for item in cast("list[Any]", items)])
         case "wait":
             return record
+        case "token" if "input" in args:
+            return replace(record, input=INPUT + stream_key(str(args["input"])))
         case "token":
             return replace(record, token_id=str(args["id"]))
         case "step" | "mark":

@@ -136,5 +136,10 @@ def waiters(tx: Connection, ids: Collection[str]) -> Later[list[tuple[str, str]]
     return lambda: [(row[0], row[1]) for row in rows()]
 
 
+def remove_edges(tx: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
+    """(what is waited for, run, key in its journal)"""
+    tx.delete("edges", ["waitpoint_id", "run_id", "journal_key"], rows)
+
+
 def remove_waiters(tx: Connection, ids: Sequence[str]) -> None:
     tx.delete("edges", ["waitpoint_id"], [(id_,) for id_ in ids])

@@ -240,7 +240,7 @@ def prune(tx: Connection, before: int, limit: int) -> int:
     ids = [row[0] for row in rows]
     if not ids:
         return 0
-    for table in ("run_data", "run_tags", "failures", "events", "logs", "journal"):
+    for table in ("run_data", "run_tags", "failures", "events", "logs", "journal", "streams", "stream_records", "stream_writers"):
         tx.execute(f"DELETE FROM {table} WHERE run_id {{in:ids}}", ids=ids)
     tx.execute("DELETE FROM runs WHERE id {in:ids}", ids=ids)
     return len(ids)

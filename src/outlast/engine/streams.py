@@ -1,0 +1,167 @@
+"""Streams of runs: output that readers follow, input that runs wait for. A run's lock orders the writers of its streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from msgspec.structs import replace
+
+from outlast.engine.operation import operation
+from outlast.engine.rows import NeedsLock, Rows
+from outlast.engine.view import View
+from outlast.model.change import Change
+from outlast.model.journal import Entry
+from outlast.model.limits import MAX_STREAM_BYTES, MAX_STREAMS
+from outlast.model.refusal import Refusal
+from outlast.model.requests import Appended, AppendStream, Part
+from outlast.model.run import Run
+from outlast.store import journal, streams
+from outlast.store.streams import Chunk, Id, Stream
+
+INPUT = "$trigger.input:"  # what the keys of input streams begin with
+ROW_BYTES = 64 * 1024
+
+
+def topic(run_id: str, key: str) -> str:
+    """What readers of a stream are woken by."""
+    return f"stream:{run_id}:{quote(key, safe='')}"
+
+
+def _needs_run(a: AppendStream, wants: Rows) -> None:
+    wants.light.add(a.run_id)
+    wants.data.add(a.run_id)
+
+
+@operation(needs=_needs_run)
+def append(view: View, a: AppendStream) -> Appended | Refusal:
+    """Those parts that are not there yet. Without parts the stream is only declared."""
+    run = view.run(a.run_id, a.env_id)
+    if run is None:
+        return Refusal("not_found", "Run not found")
+    return add(view, run, a.key, a.parts)
+
+
+def add(view: View, run: Run, key: str, parts: Sequence[Part]) -> Appended | Refusal:
+    if run.is_final:
+        return Refusal("run_final", f"run {run.id} is over: nothing can be written to its streams")
+    stream = _stream(view, (run.id, key)) or _declare(view, run, key)
+    if isinstance(stream, Refusal):
+        return stream
+    new = _new(view, stream, parts)
+    size = sum(len(part.body) for part in new)
+    if stream.bytes + size > MAX_STREAM_BYTES:
+        return Refusal("too_large", f"stream {key[:100]!r} of run {run.id} has {MAX_STREAM_BYTES} bytes, its limit")
+    if new:
+        _write(view, stream, new, size)
+        if key.startswith(INPUT):
+            _settle(view, run, stream)
+    return Appended(next_seq=stream.next_seq)
+
+
+def _stream(view: View, id: Id) -> Stream | None:
+    known = view.streams.known
+    if id not in known:
+        known[id] = streams.find(view.tx, id)
+    return known[id]
+
+
+def _declare(view: View, run: Run, key: str) -> Stream | Refusal:
+    data = view.data.get(run.id)
+    if data is None:
+        raise NeedsLock(Rows(light={run.id}, data={run.id}))
+    stream = Stream(run_id=run.id, key=key, env_id=run.env_id, created_at=view.now)
+    if not key.startswith(INPUT):
+        if len(data.options.streams) >= MAX_STREAMS:
+            return Refusal("limit_exceeded", f"run {run.id} has {MAX_STREAMS} streams, its limit")
+        options = replace(data.options, streams=[*data.options.streams, key])
+        view.data[run.id] = replace(data, options=options)
+        view.writes.options[run.id] = options
+        view.apply(Change(replace(run, updated_at=view.now), "stream"))  # subscribers of the run see that there is a stream to read
+    view.streams.known[(run.id, key)] = stream
+    view.streams.born.add((run.id, key))
+    return stream
+
+
+def _new(view: View, stream: Stream, parts: Sequence[Part]) -> list[Part]:
+    """A writer numbers its parts; what it sends again is dropped."""
+    id_ = (stream.run_id, stream.key)
+    known = view.streams.writers.setdefault(id_, {})
+    unknown = {part.writer for part in parts if part.writer is not None} - known.keys()
+    known.update(dict.fromkeys(unknown, -1) | streams.writers(view.tx, id_, unknown))
+    new: list[Part] = []
+    for part in parts:
+        if part.writer is not None:
+            if part.index <= known[part.writer]:
+                continue
+            known[part.writer] = part.index
+            view.streams.moved[(*id_, part.writer)] = part.index
+        new.append(part)
+    return new
+
+
+def _write(view: View, stream: Stream, new: Sequence[Part], size: int) -> None:
+    id_ = (stream.run_id, stream.key)
+    chunks: list[Chunk] = []
+    held = 0
+    for part in [*new, None]:
+        if chunks and (part is None or held + len(part.body) > ROW_BYTES):
+            view.streams.rows.append(streams.row(id_, stream.next_seq, view.now, chunks))
+            stream.next_seq += len(chunks)
+            chunks, held = [], 0
+        if part is not None:
+            chunks.append((part.id, part.body))
+            held += len(part.body)
+    view.streams.new.setdefault(id_, []).extend((part.id, part.body) for part in new)
+    stream.bytes += size
+    view.streams.changed.add(id_)
+    view.topics.add((stream.env_id, topic(*id_)))
+
+
+# ---- input
+
+
+def _waits(stream: Stream) -> str:
+    return f"input:{stream.run_id}:{stream.key}"
+
+
+def wait_for(view: View, run: Run, entry: Entry, key: str) -> Entry | Refusal:
+    """The next record that this journal's waits have not been given; the run is woken by it when it comes."""
+    stream = _stream(view, (run.id, key)) or _declare(view, run, key)
+    if isinstance(stream, Refusal):
+        return stream
+    entry = replace(entry, ref=key)
+    taken = _take(view, run, stream)
+    if taken is not None:
+        return view.record(run, replace(entry, status="ok", value=taken, value_type="application/json"))
+    view.writes.waiters.append((_waits(stream), run.id, f"{run.journal}:{entry.key}"))
+    return view.record(run, replace(entry, status="pending"))
+
+
+def _take(view: View, run: Run, stream: Stream) -> str | None:
+    id_ = (stream.run_id, stream.key)
+    if stream.journal != run.journal:  # a new attempt is given everything from the start
+        stream.journal, stream.taken = run.journal, 0
+    if stream.taken >= stream.next_seq:
+        return None
+    written = view.streams.new.get(id_, [])
+    at = stream.taken - (stream.next_seq - len(written))
+    body = written[at][1] if at >= 0 else streams.read(view.tx, id_, stream.taken, 1)[0].body
+    stream.taken += 1
+    view.streams.changed.add(id_)
+    return body
+
+
+def _settle(view: View, run: Run, stream: Stream) -> None:
+    """Records go to the waits that began first, one to each. A wait whose time is over takes none."""
+    waiters = {*journal.waiters(view.tx, [_waits(stream)])(), *view.new_waiters(_waits(stream))}
+    view.need(sorted(waiters))
+    waiting = [(entry.began_at or 0, key) for _, key in waiters if (entry := view.entry(f"{run.id}:{key}")) and entry.status == "pending"]
+    for _, journal_key in sorted(waiting):
+        if journal_key.partition(":")[0] != str(run.journal):
+            continue
+        taken = _take(view, run, stream)
+        if taken is None:
+            return
+        view.settle(run.id, journal_key, "ok", taken, "application/json")
+        view.writes.gone_edges.append((_waits(stream), run.id, journal_key))
