@@ -49,6 +49,9 @@ SETTINGS = (
         "unknown_tasks", "park", "park (wait for a version) or refuse (404) triggers of unknown tasks", "text", None, ("park", "refuse")
     ),
     Setting("retention_days", None, "how long finished runs, events and logs are kept; without it for ever", "float", 0),
+    Setting("payload_store", None, "where uploads lie until used: a folder, s3://, gs:// or az://; without it payloads/ in data"),
+    Setting("max_token_seconds", 86_400, "longest life of a public token; 30 days at most", "int", 60),
+    Setting("public_url", None, "what addresses handed out begin with; without it as the client reached the server"),
     Setting("executors", os.cpu_count() or 1, "executor processes of a worker, for each kind of task it has", "int", 1),
     Setting("async_slots", 250, "async runs an executor holds at most", "int", 1),
     Setting("thread_slots", 16, "threads of an executor for `def` tasks", "int", 1),

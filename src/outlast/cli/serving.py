@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
+from outlast.server import public_tokens
 from outlast.server.runtime import Options, Runtime
 from outlast.settings import Settings
 from outlast.store.database import DatabaseUnusable
@@ -46,6 +47,9 @@ def options(settings: Settings, *, open_dashboard: bool = False) -> Options:
         burst=settings.burst,
         retention_days=settings.retention_days,
         unknown_tasks=settings.unknown_tasks,
+        payload_store=settings.payload_store,
+        max_token_seconds=min(settings.max_token_seconds, public_tokens.LIMIT_SECONDS),
+        public_url=settings.public_url,
     )
 
 

@@ -16,6 +16,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "regexp": str,
     "number": float,
     "error": dict,
+    "symbol": str,
 }
 
 
@@ -40,9 +41,52 @@ def join_path(parts: list[str]) -> str:
 
 
 def read(json: Any, meta: Mapping[str, Any] | None) -> Any:
-    """The value of a superjson packet. `json` is changed: it must be freshly decoded."""
-    values = (meta or {}).get("values")
-    return json if values is None else _read_tree(json, values)
+    """The value of a superjson packet. `json` is changed: it must be freshly decoded.
+
+    A regular expression, a URL and a symbol stay the text they travel as, an error is its name, message and stack; a Map or
+    Set whose members cannot be keys in Python stays a list.
+    """
+    meta = meta if isinstance(meta, dict) else {}
+    values = meta.get("values")
+    value = json if values is None else _read_tree(json, values)
+    equal = meta.get("referentialEqualities")
+    return value if equal is None else _tie(value, equal)
+
+
+def _tie(value: Any, equal: Any) -> Any:
+    """What was one object in several places is one again: {path: [same as it, …]}, behind a list of those that are the root itself."""
+    if isinstance(equal, list):
+        parts = cast("list[Any]", equal)
+        for path in _paths(parts[0] if parts else None):
+            _put(value, path, value)
+        equal = parts[1] if len(parts) > 1 else None
+    if isinstance(equal, dict):
+        for first, others in cast("dict[str, Any]", equal).items():
+            found = _get(value, split_path(first))
+            for path in _paths(others):
+                _put(value, path, found)
+    return value
+
+
+def _paths(found: Any) -> list[list[str]]:
+    return [split_path(path) for path in cast("list[Any]", found) if isinstance(path, str)] if isinstance(found, list) else []
+
+
+def _get(value: Any, path: list[str]) -> Any:
+    for step in path:
+        slot = _slot(value, step)
+        if slot is None:
+            return None  # inside a Map or Set, whose members have no places in Python
+        value = value[slot]
+    return value
+
+
+def _put(value: Any, path: list[str], found: Any) -> None:
+    *heads, last = path
+    holder = _get(value, heads)
+    slot = _slot(holder, last)
+    if slot is not None and found is not None:
+        holder[slot] = found
 
 
 def _read_tree(value: Any, tree: Any) -> Any:

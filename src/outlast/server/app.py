@@ -14,8 +14,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outlast.server import cors
-from outlast.server.api import auth, batch_items, batches, own, queues, runs, schedules, tasks, tokens
+from outlast.server.api import auth, batch_items, batches, own, packets, queues, runs, schedules, tasks, tokens
 from outlast.server.context import Context, answer, of
+from outlast.server.payload_store import StoreFailed
 from outlast.server.problem import Problem, respond
 from outlast.server.realtime import routes as realtime
 from outlast.store.database import DatabaseError
@@ -113,6 +114,9 @@ def _explain(path: str, error: Exception) -> Response:
     elif isinstance(error, DatabaseError):
         log.error("the database did not answer", extra={"path": path, "error": str(error)})
         error = Problem(503, "the database cannot be reached, or is full: try again", retry=True, headers={"retry-after": "1"})
+    elif isinstance(error, StoreFailed):
+        log.error("the payload store did not answer", extra={"path": path, "error": str(error)})
+        error = Problem(503, "the payload store cannot be used: try again", retry=True, headers={"retry-after": "1"})
     elif not isinstance(error, Problem):
         log.error("request failed", extra={"path": path, "request_id": request_id}, exc_info=error)
         error = Problem(500, f"Internal server error ({request_id})", retry=False)
@@ -138,6 +142,10 @@ _PUBLIC: Table = [  # the scopes they need are checked by their handlers
     ("GET", "/api/v2/batches/{batch}", batches.retrieve),
     ("GET", "/api/v1/batches/{batch}", batches.retrieve),
     ("POST", "/api/v1/waitpoints/tokens/{token}/complete", tokens.complete),
+    ("GET", "/api/v1/runs/{run}/packets/{field}", packets.locate_field),
+    ("GET", "/api/v1/packets/{name:path}", packets.locate),
+    ("PUT", "/api/outlast/v1/packets/{what:path}", packets.upload),
+    ("GET", "/api/outlast/v1/packets/{what:path}", packets.download),
     ("GET", "/api/outlast/v1/runs/{run}/result", own.wait_for_result),
 ]
 _API: Table = [
@@ -177,6 +185,7 @@ _API: Table = [
     ("POST", "/api/v1/auth/jwt/claims", auth.claims),
     ("POST", "/api/v1/auth/public-tokens", auth.public_token),
     ("POST", "/api/v1/auth/jwt", auth.jwt),
+    ("PUT", "/api/v2/packets/{name:path}", packets.prepare),
     ("GET", "/api/v1/whoami", own.whoami),
     ("GET", "/api/outlast/v1/whoami", own.whoami),
     ("GET", "/api/outlast/v1/batches/{batch}/outcomes", batches.outcomes),

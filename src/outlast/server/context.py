@@ -13,6 +13,7 @@ from outlast.engine.engine import Engine
 from outlast.model.refusal import Refusal
 from outlast.server import public_tokens
 from outlast.server.auth import Auth, Caller
+from outlast.server.payload_store import PayloadStore
 from outlast.server.problem import refused
 from outlast.server.realtime.feed import Feed
 from outlast.server.realtime.state import Rows
@@ -23,10 +24,20 @@ _encode = msgspec.json.encode
 class Context:
     """One per app."""
 
-    def __init__(self, engine: Engine, *, unknown_tasks: str = "park", max_token_seconds: int = public_tokens.MAX_SECONDS) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        payloads: PayloadStore,
+        unknown_tasks: str = "park",
+        max_token_seconds: int = public_tokens.MAX_SECONDS,
+        public_url: str | None = None,
+    ) -> None:
         self.engine = engine
+        self.payloads = payloads
         self.auth = Auth(engine)
         self.unknown_tasks = unknown_tasks
+        self._public_url = public_url.rstrip("/") if public_url else None
         self.feed = Feed(engine)
         self.rows = Rows(engine)
         self.open: Counter[str] = Counter()  # what is held open, by credential and environment
@@ -39,6 +50,10 @@ class Context:
             Problem: 401.
         """
         return await self.auth.caller(request, public=public)
+
+    def origin(self, request: Request) -> str:
+        """What addresses of this server begin with: as it is configured, else as the client reached it."""
+        return self._public_url or str(request.base_url).rstrip("/")
 
 
 def of(request: Request) -> Context:

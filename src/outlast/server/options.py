@@ -149,6 +149,8 @@ def _payload(raw: msgspec.Raw | UnsetType, data_type: str | None, limit: int) ->
     inner = packet.encode("utf-8", "surrogatepass")
     _check_size(inner, limit)
     check_packet(inner, data_type)
+    if data_type == "text/plain" and "\x00" in packet:
+        return text.decode(), packets.JSON  # the same text to every client; PostgreSQL keeps no NUL but an escaped one
     return packet, data_type
 
 
@@ -168,6 +170,11 @@ def check_packet(text: bytes, data_type: str) -> None:
     if data_type != "text/plain":
         guard(text)
         _check_json(text, data_type)
+        return
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(400, "the payload is not UTF-8", code="invalid_unicode", param="payload") from error
 
 
 def _check_json(text: bytes, data_type: str) -> None:

@@ -19,6 +19,8 @@ from outlast.server.app import create_app
 from outlast.server.channel import Channel
 from outlast.server.context import Context
 from outlast.server.dashboard.site import Site
+from outlast.server.packets import sweep
+from outlast.server.payload_store import PayloadStore, StoreFailed, open_store
 from outlast.server.websocket import PATH, endpoint
 from outlast.store import catalog, keys
 from outlast.store.database import Connection, Database, DatabaseUnusable
@@ -44,6 +46,9 @@ class Options:
     unknown_tasks: str = "park"
     grace_ms: int = LEASE_MS
     open_dashboard: bool = False  # nobody on this machine signs in
+    payload_store: str | None = None  # a folder, or s3://, gs://, az://; None: payloads in the data folder
+    max_token_seconds: int = 86_400  # the longest life of a public token
+    public_url: str | None = None  # how clients reach this server, when it is not as they say themselves
 
 
 class Runtime:
@@ -58,6 +63,7 @@ class Runtime:
     ) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.options = options
+        payloads = _payloads(options)
         self.database, self._lock = (database, None) if database is not None else open_database(options)
         try:
             migrate(self.database)
@@ -69,7 +75,13 @@ class Runtime:
         self.engine = Engine(self.database, clock=clock, chance=chance)
         secret = self._channel_secret()
         self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret)
-        context = Context(self.engine, unknown_tasks=options.unknown_tasks)
+        self.context = context = Context(
+            self.engine,
+            payloads=payloads,
+            unknown_tasks=options.unknown_tasks,
+            max_token_seconds=options.max_token_seconds,
+            public_url=options.public_url,
+        )
         self.site = Site(context, is_open=options.open_dashboard)
         self.app: Starlette = create_app(
             context,
@@ -87,6 +99,7 @@ class Runtime:
             self.engine, retention_ms=int(retention * 86_400_000) if retention else None, grace_ms=self.options.grace_ms
         )
         self._upkeep = asyncio.get_running_loop().create_task(upkeep.run())
+        self.engine.spawn(sweep(self.context))
 
     def end_streams(self) -> None:
         """Let go of everybody who only listens: a stop does not wait for them."""
@@ -126,6 +139,13 @@ class Runtime:
         self.database.close()
         if self._lock is not None:
             self._lock.release()
+
+
+def _payloads(options: Options) -> PayloadStore:
+    try:
+        return open_store(options.payload_store, options.data)
+    except StoreFailed as error:
+        raise DatabaseUnusable(str(error)) from error
 
 
 def open_database(options: Options) -> tuple[Database, ServerLock | None]:

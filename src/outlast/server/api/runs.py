@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from outlast.engine import control, triggers
 from outlast.engine import metadata as engine_metadata
-from outlast.model import payload as packets
+from outlast.model import payload as kinds
 from outlast.model.duration import parse_duration
 from outlast.model.metadata import MAX_OPS, AnyOp
 from outlast.model.refusal import Refusal
@@ -19,7 +19,7 @@ from outlast.model.requests import AddTags, Cancel, ChangeMetadata, Replay, Resc
 from outlast.model.run import Run, RunData, Status
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
-from outlast.server import wire
+from outlast.server import packets, wire
 from outlast.server.api.tasks import request_id
 from outlast.server.auth import Caller
 from outlast.server.context import accepted, answer, of
@@ -65,20 +65,27 @@ def resources(run: Run, data: RunData) -> list[Resource]:
 async def retrieve(request: Request) -> Response:
     """GET /api/v3/runs/{run}"""
     run, data, caller = await found(request, "read")
-    body = await whole(request, run, data)
+    body = await whole(request, caller, run, data)
     if caller.token is not None:  # a browser is shown how the run stands, not what it was given
-        body.pop("payload", None)
-        body.pop("output", None)
+        for hidden in ("payload", "output", "payloadPresignedUrl", "outputPresignedUrl"):
+            body.pop(hidden, None)
     return answer(body)
 
 
-async def whole(request: Request, run: Run, data: RunData) -> dict[str, Any]:
+async def whole(request: Request, caller: Caller, run: Run, data: RunData) -> dict[str, Any]:
     family = await of(request).engine.read(lambda tx: search.family(tx, run))
     related: dict[str, Any] = {"children": [wire.common(r, d) for r, d in family["children"]]}
     for name in ("root", "parent"):
         if family[name]:
             related[name] = wire.common(*family[name][0])
-    return wire.retrieved(run, data, related, [])
+    body = wire.retrieved(run, data, related, [])
+    for field, value in (("payload", data.payload), ("output", data.output)):
+        if field in body and packets.is_large(value):  # the client fetches it only when it is looked at
+            del body[field]
+            body[f"{field}PresignedUrl"] = packets.address(
+                of(request).origin(request), caller.env, "GET", packets.path_of(run.id, field), of(request).engine.clock.now()
+            )
+    return body
 
 
 async def listing(request: Request) -> Response:
@@ -245,8 +252,8 @@ async def reschedule(request: Request) -> Response:
     context = of(request)
     due_at = trigger_options.when(delay, context.engine.clock.now())
     accepted(await context.engine.call(control.reschedule, Reschedule(env_id=caller.env.id, run_id=run.id, due_at=due_at)))
-    run, data, _ = await found(request)
-    return answer(await whole(request, run, data))
+    run, data, caller = await found(request)
+    return answer(await whole(request, caller, run, data))
 
 
 async def tags(request: Request) -> Response:
@@ -269,7 +276,7 @@ async def result(request: Request) -> Response:
 async def metadata(request: Request) -> Response:
     """GET /api/v1/runs/{run}/metadata"""
     _, data, _ = await found(request)
-    return answer({"metadata": packets.to_json(data.metadata, data.options.metadata_type) or {}})
+    return answer({"metadata": kinds.to_json(data.metadata, data.options.metadata_type) or {}})
 
 
 class MetadataBody(msgspec.Struct, rename="camel"):

@@ -18,7 +18,7 @@ from outlast.model.refusal import Refusal
 from outlast.model.requests import CreateBatch, FailBatchItem, Trigger, Triggered
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
-from outlast.server import public_tokens
+from outlast.server import packets, public_tokens
 from outlast.server.auth import Caller
 from outlast.server.context import Context, accepted, answer, of
 from outlast.server.problem import Problem, invalid
@@ -45,6 +45,8 @@ async def trigger(request: Request) -> Response:
     options = trigger_options.read_options(found.options)
     _header_keys(request, options)
     now = context.engine.clock.now()
+    if options.payload_type == packets.STORED:
+        found = await with_upload(context, caller, found, options)
     item = trigger_options.trigger(caller.env.id, task, found, options, now=now)
     await _refuse_unknown(context, caller, task)
     request_key = request_id(request)
@@ -57,6 +59,15 @@ async def trigger(request: Request) -> Response:
     if made.warning:
         headers["x-outlast-warning"] = made.warning
     return answer({"id": made.run_id, "isCached": made.is_cached}, headers=headers)
+
+
+async def with_upload(
+    context: Context, caller: Caller, body: trigger_options.TriggerBody, options: trigger_options.TriggerOptions
+) -> trigger_options.TriggerBody:
+    """The body with the payload that was uploaded, in place of its address."""
+    name = None if body.payload is msgspec.UNSET else msgspec.json.decode(body.payload)
+    text, options.payload_type = await packets.fetched(context, caller.env.id, name)
+    return trigger_options.TriggerBody(msgspec.Raw(msgspec.json.encode(text)), body.options)
 
 
 def _check_task(task: str) -> None:
@@ -143,6 +154,8 @@ async def item_of(context: Context, caller: Caller, item: Item, task: str, paren
         options = trigger_options.read_options(item.options)
         options.parent_run_id = options.parent_run_id or parent_id
         body = trigger_options.TriggerBody(item.payload, item.options)
+        if options.payload_type == packets.STORED:
+            body = await with_upload(context, caller, body, options)
         made = trigger_options.trigger(caller.env.id, task, body, options, now=context.engine.clock.now())
         return replace(made, options=replace(made.options, trigger_function="batchTrigger"))
     except Problem as problem:

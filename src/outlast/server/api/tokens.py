@@ -49,7 +49,7 @@ def secret(env: Environment, token_id: str) -> str:
 
 
 def _url(request: Request, env: Environment, token_id: str) -> str:
-    return f"{str(request.base_url).rstrip('/')}/api/v1/waitpoints/tokens/{token_id}/callback/{secret(env, token_id)}"
+    return f"{of(request).origin(request)}/api/v1/waitpoints/tokens/{token_id}/callback/{secret(env, token_id)}"
 
 
 async def create(request: Request) -> Response:

@@ -13,6 +13,7 @@ from outlast.model import payload as packets
 from outlast.model.duration import format_duration
 from outlast.model.run import Execution, Status
 from outlast.server import wire
+from outlast.server.packets import shown
 from outlast.server.realtime.state import Pair
 
 Value = str | None
@@ -68,8 +69,12 @@ def _delayed_until(pair: Pair) -> Value:
     return _time(run.due_at) if run.status is Status.DELAYED else None
 
 
-def _output_type(pair: Pair) -> Value:
-    return pair[1].output_type or packets.JSON
+def _payload(pair: Pair) -> tuple[Value, Value]:
+    return shown(pair[0].id, "payload", pair[1].payload, pair[1].payload_type)
+
+
+def _output(pair: Pair) -> tuple[Value, Value]:
+    return shown(pair[0].id, "output", pair[1].output, pair[1].output_type or packets.JSON)
 
 
 def _ttl(pair: Pair) -> Value:
@@ -94,12 +99,12 @@ COLUMNS: dict[str, Column] = {
     "costInCents": Column("float8", lambda _: "0"),
     "baseCostInCents": Column("float8", lambda _: "0"),
     "ttl": Column("text", _ttl),
-    "payload": Column("text", lambda p: p[1].payload),
-    "payloadType": Column("text", lambda p: p[1].payload_type),
+    "payload": Column("text", lambda p: _payload(p)[0]),
+    "payloadType": Column("text", lambda p: _payload(p)[1]),
     "metadata": Column("text", lambda p: p[1].metadata),
     "metadataType": Column("text", lambda p: p[1].options.metadata_type),
-    "output": Column("text", lambda p: p[1].output),
-    "outputType": Column("text", _output_type),
+    "output": Column("text", lambda p: _output(p)[0]),
+    "outputType": Column("text", lambda p: _output(p)[1]),
     "runTags": Column("text", lambda p: _array(p[1].options.tags), dims=1),
     "error": Column("jsonb", _error),
     "realtimeStreams": Column("text", lambda p: _array(p[1].options.streams), dims=1),
