@@ -36,6 +36,7 @@ class Official:
         self.key = key
         self.version = version
         self.http = httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60, trust_env=False)
+        self._others: list[httpx.Client] = []
         self._log = log
         with log.open("a") as errors:
             self._process = subprocess.Popen(
@@ -60,12 +61,12 @@ class Official:
         self._process.stdin.flush()
         return self._answer(seconds)
 
-    def anonymous(self) -> httpx.Client:
-        """An HTTP client of the server without a key."""
-        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
-
-    def bearer(self, token: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, headers={"authorization": f"Bearer {token}"})
+    def bearer(self, token: str | None) -> httpx.Client:
+        """An HTTP client with another token, or with none."""
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        found = httpx.Client(base_url=self.url, timeout=60, trust_env=False, headers=headers)
+        self._others.append(found)
+        return found
 
     def run_file(self, script: Path, *, seconds: float = 90, **more: str) -> str:
         """Run a file of its own in a process of its own; what it wrote to stdout."""
@@ -77,7 +78,8 @@ class Official:
         return done.stdout
 
     def close(self) -> None:
-        self.http.close()
+        for client in (self.http, *self._others):
+            client.close()
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         try:
