@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import jwt
 
+from outlast.engine import sessions
+from outlast.model.manifest import Manifest, TaskDefinition
+from outlast.model.requests import OpenSession
 from tests.server.conftest import Server
 
 
@@ -59,7 +62,7 @@ async def test_the_list_pages_forwards_and_back(server: Server) -> None:
 
 async def test_filters_match_what_they_name(server: Server) -> None:
     await server.trigger(tags=["x"])
-    await server.trigger("u.v", tags=["y"])
+    await server.trigger("u.v", tags=["y", '"machine":"micro"'], machine="large-1x", region="eu")
     for params, count in (
         ({"filter[tag]": "x"}, 1),
         ({"filter[tag]": "%"}, 0),
@@ -67,6 +70,13 @@ async def test_filters_match_what_they_name(server: Server) -> None:
         ({"filter[status]": "QUEUED,COMPLETED"}, 2),
         ({"filter[status]": "FAILED"}, 0),
         ({"filter[queue]": "task/t"}, 1),
+        ({"filter[machine]": "large-1x"}, 1),
+        ({"filter[machine]": "small-1x"}, 1),  # what a run has that asked for none
+        ({"filter[machine]": "large-1x,small-1x"}, 2),
+        ({"filter[machine]": "micro"}, 0),
+        ({"filter[region]": "eu"}, 1),
+        ({"filter[schedule]": "sched_1"}, 0),
+        ({"filter[bulkAction]": "bulk_1"}, 0),
         ({"filter[createdAt][period]": "1h"}, 2),
         ({"filter[createdAt][to]": "1000"}, 0),
     ):
@@ -138,3 +148,30 @@ async def test_health_and_unknown_paths(server: Server) -> None:
     missing = await server.ask("GET", "/api/v9/nothing")
     assert (missing.status_code, missing.json()["error"]) == (404, "Not found")
     assert (await server.ask("DELETE", "/api/v1/runs")).status_code == 405
+
+
+async def test_deployments_are_what_workers_registered(server: Server) -> None:
+    listed = (await server.ask("GET", "/api/v1/deployments")).json()
+    [deployment] = listed["data"]
+    assert (deployment["status"], deployment["runtime"], deployment["runtimeVersion"]) == ("DEPLOYED", "python", "3.11")
+    for name in ("current", deployment["id"], deployment["version"]):
+        assert (await server.ask("GET", f"/api/v1/deployments/{name}")).json() == deployment
+    assert (await server.ask("GET", "/api/v1/deployments/current", env="dev")).status_code == 404
+    assert (await server.ask("GET", "/api/v1/deployments/deployment_x%00")).status_code == 404
+    manifest = Manifest(python="3.12", content_hash="2", tasks=[TaskDefinition(id="t")])
+    asked = OpenSession(env_id=3, server_id="s", worker="w", boot_id="b", manifest=manifest)
+    await server.runtime.engine.call(sessions.open_session, asked)
+    first = (await server.ask("GET", "/api/v1/deployments", params={"page[size]": "1"})).json()
+    second = (await server.ask("GET", "/api/v1/deployments", params={"page[size]": "1", "page[after]": first["pagination"]["next"]})).json()
+    assert (first["data"][0]["runtimeVersion"], second["data"]) == ("3.12", [deployment])
+    back = (await server.ask("GET", "/api/v1/deployments", params={"page[before]": second["pagination"]["previous"]})).json()
+    assert back["data"] == first["data"]
+    assert (await server.ask("GET", "/api/v1/deployments", params={"status": "FAILED"})).json()["data"] == []
+
+
+async def test_an_idempotency_key_that_is_reset_makes_a_new_run(server: Server) -> None:
+    first = (await server.trigger(idempotencyKey="k")).json()["id"]
+    for body, status in (({}, 400), ({"taskIdentifier": "u.v"}, 404), ({"taskIdentifier": "t"}, 200), ({"taskIdentifier": "t"}, 404)):
+        assert (await server.ask("POST", "/api/v1/idempotencyKeys/k/reset", json=body)).status_code == status, body
+    again = (await server.trigger(idempotencyKey="k")).json()
+    assert (again["id"] != first, again["isCached"]) == (True, False)

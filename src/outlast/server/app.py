@@ -14,7 +14,22 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outlast.server import cors
-from outlast.server.api import auth, batch_items, batches, own, packets, queues, runs, schedules, tasks, tokens
+from outlast.server.api import (
+    auth,
+    batch_items,
+    batches,
+    deployments,
+    idempotency,
+    own,
+    packets,
+    queues,
+    run_list,
+    runs,
+    schedules,
+    tasks,
+    tokens,
+    trace,
+)
 from outlast.server.context import Context, answer, of
 from outlast.server.payload_store import StoreFailed
 from outlast.server.problem import Problem, respond
@@ -135,8 +150,10 @@ async def _ready(request: Request) -> Response:
 _TRIGGER: Table = [("POST", "/api/v1/tasks/{task}/trigger", tasks.trigger)]
 _PUBLIC: Table = [  # the scopes they need are checked by their handlers
     ("GET", "/api/v3/runs/{run}", runs.retrieve),
-    ("GET", "/api/v1/runs", runs.listing),
+    ("GET", "/api/v1/runs", run_list.listing),
+    ("GET", "/api/v1/projects/{ref}/runs", run_list.listing),
     ("POST", "/api/v2/runs/{run}/cancel", runs.cancel),
+    ("POST", "/api/v1/idempotencyKeys/{key}/reset", idempotency.reset),
     ("POST", "/api/v3/batches", batch_items.create),
     ("POST", "/api/v3/batches/{batch}/items", batch_items.items),
     ("GET", "/api/v2/batches/{batch}", batches.retrieve),
@@ -153,6 +170,11 @@ _API: Table = [
     ("POST", "/api/v1/runs/{run}/reschedule", runs.reschedule),
     ("POST", "/api/v1/runs/{run}/tags", runs.tags),
     ("GET", "/api/v1/runs/{run}/result", runs.result),
+    ("GET", "/api/v1/runs/{run}/trace", trace.trace),
+    ("GET", "/api/v1/runs/{run}/events", trace.listing),
+    ("GET", "/api/v1/runs/{run}/spans/{span}", trace.span),
+    ("GET", "/api/v1/deployments", deployments.listing),
+    ("GET", "/api/v1/deployments/{deployment}", deployments.retrieve),
     ("GET", "/api/v1/runs/{run}/metadata", runs.metadata),
     ("PUT", "/api/v1/runs/{run}/metadata", runs.change_metadata),
     ("POST", "/api/v2/tasks/batch", tasks.batch_v2),

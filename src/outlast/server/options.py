@@ -100,7 +100,7 @@ def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now
         )
     data, data_type = _payload(body.payload, o.payload_type, limit)
     metadata, metadata_type = _metadata(o)
-    key = _idempotency_key(o.idempotency_key)
+    key = idempotency_key(o.idempotency_key)
     key_options = o.idempotency_key_options or KeyOptions()
     options = RunOptions(
         idempotency_key=key_options.key or o.idempotency_key,
@@ -213,7 +213,7 @@ def text_field(value: str, name: str, limit: int) -> str:
     return value
 
 
-def _idempotency_key(value: str | None) -> str | None:
+def idempotency_key(value: str | None) -> str | None:
     if value is None:
         return None
     key = text_field(value, "idempotencyKey", limits.MAX_KEY_CHARS)

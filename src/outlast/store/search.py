@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from outlast.model.ids import first_id
+from outlast.model.limits import DEFAULT_MACHINE
 from outlast.model.run import FAILED, Run, RunData, RunOptions, Status
 from outlast.store import runs
 from outlast.store.database import Connection
@@ -25,7 +26,11 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     versions: Sequence[str] = ()
     tags: Sequence[str] = ()
     queues: Sequence[str] = ()
+    machines: Sequence[str] = ()
+    regions: Sequence[str] = ()
     batch: str | None = None
+    schedule: str | None = None
+    bulk_action: str | None = None
     parent: str | None = None
     roots_only: bool = False
     like_id: str | None = None  # a part of the id
@@ -74,6 +79,29 @@ def literal(text: str) -> str:
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
+def _options(f: Filter, params: dict[str, Any]) -> list[str]:
+    """Conditions on what a trigger asked for, which is kept as JSON beside the run: rare filters that have no index of their own."""
+    conditions: list[str] = []
+    wanted = {
+        "machine": f.machines,
+        "region": f.regions,
+        "schedule_id": [f.schedule] if f.schedule else [],
+        "bulk_action_id": [f.bulk_action] if f.bulk_action else [],
+    }
+    for name, values in wanted.items():
+        likes: list[str] = []
+        for i, value in enumerate(values):
+            key = f"{name}_{i}"
+            params[key] = "%" + literal(f'"{name}":{msgspec.json.encode(value).decode()}') + "%"
+            likes.append(f"d.options LIKE :{key} ESCAPE '!'")
+        if name == "machine" and DEFAULT_MACHINE in values:
+            params["no_machine"] = '%"machine":%'
+            likes.append("d.options NOT LIKE :no_machine")
+        if likes:
+            conditions.append(f"EXISTS (SELECT 1 FROM run_data d WHERE d.run_id = r.id AND ({' OR '.join(likes)}))")
+    return conditions
+
+
 def _where(f: Filter) -> tuple[str, dict[str, Any]]:
     """The FROM's joins and the conditions, every value a parameter."""
     joins, conditions = "", ["r.env_id = :env"]
@@ -88,6 +116,7 @@ def _where(f: Filter) -> tuple[str, dict[str, Any]]:
         joins += "JOIN failures x ON x.env_id = r.env_id AND x.run_id = r.id "  # rare: their own small table finds them
     elif set(f.statuses) == {Status.PENDING_VERSION.value}:
         joins += "JOIN parked p ON p.env_id = r.env_id AND p.task = r.task AND p.run_id = r.id "
+    conditions += _options(f, params)
     if f.roots_only:
         conditions.append("r.parent_id IS NULL")
     lists = {"status": f.statuses, "task": f.tasks, "version": f.versions, "queue": f.queues}

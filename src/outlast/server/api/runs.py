@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,24 +11,20 @@ from starlette.responses import Response
 from outlast.engine import control, triggers
 from outlast.engine import metadata as engine_metadata
 from outlast.model import payload as kinds
-from outlast.model.duration import parse_duration
 from outlast.model.metadata import MAX_OPS, AnyOp
 from outlast.model.refusal import Refusal
 from outlast.model.requests import AddTags, Cancel, ChangeMetadata, Replay, Reschedule
-from outlast.model.run import Run, RunData, Status
+from outlast.model.run import Run, RunData
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
 from outlast.server import packets, wire
-from outlast.server.api.tasks import request_id
+from outlast.server.api.tasks import request_id, with_upload
 from outlast.server.auth import Caller
-from outlast.server.context import accepted, answer, of
+from outlast.server.context import Context, accepted, answer, of
 from outlast.server.problem import Problem, invalid
 from outlast.server.scopes import Resource
 from outlast.store import search
-from outlast.store.search import Filter
 
-DEFAULT_PERIOD_MS = 7 * 86_400_000
-MAX_PAGE = 100
 MAX_METADATA_REQUEST_BYTES = 1024 * 1024  # a new object, and operations
 
 
@@ -88,102 +83,6 @@ async def whole(request: Request, caller: Caller, run: Run, data: RunData) -> di
     return body
 
 
-async def listing(request: Request) -> Response:
-    """GET /api/v1/runs"""
-    context = of(request)
-    caller = await context.caller(request, public=True)
-    size = _size(request)
-    f = _filter(request, caller.env.id, context.engine.clock.now())
-    _need_list(caller, f.tasks)
-    rows = await context.engine.read(lambda tx: search.page(tx, f, size + 1))
-    backwards = f.before is not None
-    more = len(rows) > size
-    rows = (rows[1:] if more else rows) if backwards else rows[:size]
-    pagination: dict[str, str] = {}
-    if rows and (more or backwards):
-        pagination["next"] = rows[-1][0].id
-    if rows and ((backwards and more) or (not backwards and f.after is not None)):
-        pagination["previous"] = rows[0][0].id
-    env = {"id": str(caller.env.id), "name": caller.env.slug}
-    return answer({"data": [{**wire.common(run, data), "env": env} for run, data in rows], "pagination": pagination})
-
-
-def _need_list(caller: Caller, tasks: Sequence[str]) -> None:
-    """All runs, or all of the tasks that are asked for."""
-    try:
-        caller.need("read", ("runs", None), ("tasks", None))
-    except Problem:
-        if not tasks:
-            raise
-        for task in tasks:
-            caller.need("read", ("tasks", task))
-
-
-def _size(request: Request) -> int:
-    text = request.query_params.get("page[size]", "25")
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= MAX_PAGE:
-        raise invalid(f"page[size] must be 1 to {MAX_PAGE}", "page[size]")
-    return int(text)
-
-
-def _filter(request: Request, env_id: int, now: int) -> Filter:
-    query = request.query_params
-
-    def many(name: str) -> list[str]:
-        text = query.get(f"filter[{name}]", "")
-        if "\x00" in text:
-            raise invalid(f"filter[{name}] holds a character that is no text", f"filter[{name}]")
-        return [part for part in text.split(",") if part]
-
-    statuses = many("status")
-    known = {status.value for status in Status}
-    if wrong := [status for status in statuses if status not in known]:
-        raise invalid(f"Invalid status values: {', '.join(wrong)[:200]}", "filter[status]")
-    before, after = query.get("page[before]"), query.get("page[after]")
-    is_test = query.get("filter[isTest]")
-    created_from, created_to = _times(query, now)
-    return Filter(
-        env_id=env_id,
-        before=_cursor(before) if before else None,
-        after=_cursor(after) if after and not before else None,
-        statuses=statuses,
-        tasks=many("taskIdentifier"),
-        versions=many("version"),
-        tags=many("tag"),
-        queues=many("queue"),
-        batch=query.get("filter[batch]") or None,
-        is_test=None if is_test is None else is_test == "true",
-        created_from=created_from,
-        created_to=created_to,
-    )
-
-
-def _cursor(text: str) -> str:
-    """A cursor is the id of a run: comparing ids shows nobody anything of other environments."""
-    if not text.startswith("run_") or not text[4:].isalnum() or len(text) > 64:
-        raise Problem(400, "the cursor is not one of ours", code="invalid_cursor")
-    return text
-
-
-def _times(query: Any, now: int) -> tuple[int | None, int | None]:
-    bounds: list[int | None] = []
-    for name in ("from", "to"):
-        text = query.get(f"filter[createdAt][{name}]")
-        if text is not None and not (text.isdecimal() and len(text) <= 15):
-            raise invalid(f"filter[createdAt][{name}] must be unix milliseconds", f"filter[createdAt][{name}]")
-        bounds.append(None if text is None else int(text))
-    start, end = bounds
-    if start is not None and end is not None and start > end:
-        raise invalid("filter[createdAt][from] is after [to]", "filter[createdAt][from]")
-    period = query.get("filter[createdAt][period]")
-    if period is not None:
-        try:
-            return now - parse_duration(period), end
-        except ValueError as error:
-            raise invalid(f"filter[createdAt][period]: {error}", "filter[createdAt][period]") from error
-    return (now - DEFAULT_PERIOD_MS if start is None and end is None else start), end
-
-
 async def cancel(request: Request) -> Response:
     """POST /api/v2/runs/{run}/cancel; a run that is over stays as it is."""
     context = of(request)
@@ -200,15 +99,15 @@ async def cancel(request: Request) -> Response:
 async def replay(request: Request) -> Response:
     """POST /api/v1/runs/{run}/replay, with or without overrides."""
     run, _, caller = await found(request)
-    context, env_id = of(request), caller.env.id
+    context = of(request)
     raw = await bodies.read(request)
-    overrides = _overrides(raw, env_id, run.task, context.engine.clock.now()) if raw.strip() not in (b"", b"{}") else {}
-    item = Replay(env_id=env_id, run_id=run.id, overrides=overrides, request_id=request_id(request))
+    overrides = await _overrides(context, caller, raw, run.task) if raw.strip() not in (b"", b"{}") else {}
+    item = Replay(env_id=caller.env.id, run_id=run.id, overrides=overrides, request_id=request_id(request))
     made = accepted(await context.engine.call(triggers.replay, item))
     return answer({"id": made.run_id})
 
 
-def _overrides(raw: bytes, env_id: int, task: str, now: int) -> dict[str, Any]:
+async def _overrides(context: Context, caller: Caller, raw: bytes, task: str) -> dict[str, Any]:
     """The fields of a trigger that the body names."""
     body = bodies.decode(raw, _any)
     if not isinstance(body, dict):
@@ -218,7 +117,10 @@ def _overrides(raw: bytes, env_id: int, task: str, now: int) -> dict[str, Any]:
     if isinstance(names.get("queue"), str):
         names["queue"] = {"name": names["queue"]}
     options = trigger_options.read_options(msgspec.Raw(msgspec.json.encode(names)))
-    made = trigger_options.trigger(env_id, task, trigger_options.TriggerBody(payload), options, now=now)
+    changed = trigger_options.TriggerBody(payload)
+    if options.payload_type == packets.STORED:
+        changed = await with_upload(context, caller, changed, options)
+    made = trigger_options.trigger(caller.env.id, task, changed, options, now=context.engine.clock.now())
     asked: dict[str, Any] = {}
     if payload is not msgspec.UNSET:
         asked |= {"payload": made.payload, "payload_type": made.payload_type}

@@ -16,7 +16,7 @@ from outlast.model.requests import Cancel, Replay, Reschedule
 from outlast.model.run import Run, RunData, Status
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
-from outlast.server.dashboard import trace as traces
+from outlast.server import trace as traces
 from outlast.server.dashboard.look import plain, pretty_text
 from outlast.server.dashboard.rendering import HEADERS
 from outlast.server.dashboard.visit import Visit

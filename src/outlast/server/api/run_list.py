@@ -1,0 +1,105 @@
+"""Lists of runs: filters, and pages forwards and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from outlast.model.limits import MACHINES
+from outlast.model.run import Status
+from outlast.server import wire
+from outlast.server.auth import Caller
+from outlast.server.context import answer, of
+from outlast.server.problem import Problem, invalid
+from outlast.server.query import many, page_size, times
+from outlast.store import search
+from outlast.store.search import Filter
+
+DEFAULT_PERIOD_MS = 7 * 86_400_000
+
+
+async def listing(request: Request) -> Response:
+    """GET /api/v1/runs, and /api/v1/projects/{ref}/runs"""
+    context = of(request)
+    caller = await context.caller(request, public=True)
+    size = page_size(request, default=25)
+    f = filter_of(request, caller.env.id, context.engine.clock.now())
+    _need(caller, f.tasks)
+    slugs = many(request.query_params, "filter[env]")
+    elsewhere = bool(slugs) and caller.env.slug not in slugs and SHORT.get(caller.env.slug) not in slugs
+    rows = [] if elsewhere else await context.engine.read(lambda tx: search.page(tx, f, size + 1))
+    backwards = f.before is not None
+    more = len(rows) > size
+    rows = (rows[1:] if more else rows) if backwards else rows[:size]
+    pagination: dict[str, str] = {}
+    if rows and (more or backwards):
+        pagination["next"] = rows[-1][0].id
+    if rows and ((backwards and more) or (not backwards and f.after is not None)):
+        pagination["previous"] = rows[0][0].id
+    env = {"id": str(caller.env.id), "name": caller.env.slug}
+    return answer({"data": [{**wire.common(run, data), "env": env} for run, data in rows], "pagination": pagination})
+
+
+SHORT = {"staging": "stg"}
+
+
+def _need(caller: Caller, tasks: Sequence[str]) -> None:
+    """All runs, or all of the tasks that are asked for."""
+    try:
+        caller.need("read", ("runs", None), ("tasks", None))
+    except Problem:
+        if not tasks:
+            raise
+        for task in tasks:
+            caller.need("read", ("tasks", task))
+
+
+def filter_of(request: Request, env_id: int, now: int) -> Filter:
+    """What the query asks for.
+
+    Raises:
+        Problem: 400, naming the parameter.
+    """
+    query = request.query_params
+    statuses, machines = many(query, "filter[status]"), many(query, "filter[machine]")
+    if wrong := [status for status in statuses if status not in Status.__members__]:
+        raise invalid(f"Invalid status values: {', '.join(wrong)[:200]}", "filter[status]")
+    if wrong := [machine for machine in machines if machine not in MACHINES]:
+        raise invalid(f"filter[machine] must be of {', '.join(MACHINES)}", "filter[machine]")
+    if "filter[error]" in query:
+        raise Problem(422, "filter[error] is not supported by this version of Outlast yet: errors are not grouped", param="filter[error]")
+    before, after, is_test = query.get("page[before]"), query.get("page[after]"), query.get("filter[isTest]")
+    created_from, created_to = times(query, now, "filter[createdAt][{}]", default_ms=DEFAULT_PERIOD_MS)
+    return Filter(
+        env_id=env_id,
+        before=_cursor(before) if before else None,
+        after=_cursor(after) if after and not before else None,
+        statuses=statuses,
+        tasks=many(query, "filter[taskIdentifier]"),
+        versions=many(query, "filter[version]"),
+        tags=many(query, "filter[tag]"),
+        queues=many(query, "filter[queue]"),
+        machines=machines,
+        regions=many(query, "filter[region]"),
+        batch=_one(query.get("filter[batch]"), "filter[batch]"),
+        schedule=_one(query.get("filter[schedule]"), "filter[schedule]"),
+        bulk_action=_one(query.get("filter[bulkAction]"), "filter[bulkAction]"),
+        is_test=None if is_test is None else is_test == "true",
+        created_from=created_from,
+        created_to=created_to,
+    )
+
+
+def _one(text: str | None, name: str) -> str | None:
+    if text is not None and "\x00" in text:
+        raise invalid(f"{name} holds a character that is no text", name)
+    return text or None
+
+
+def _cursor(text: str) -> str:
+    """A cursor is the id of a run: comparing ids shows nobody anything of other environments."""
+    if not text.startswith("run_") or not text[4:].isalnum() or len(text) > 64:
+        raise Problem(400, "the cursor is not one of ours", code="invalid_cursor")
+    return text
