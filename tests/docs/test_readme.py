@@ -34,8 +34,8 @@ def test_the_task_and_its_caller_run(tmp_path: Path) -> None:
         while not (address and key):
             line = dev.stdout.readline()
             assert line, (tmp_path / "dev.log").read_text()
-            address = address or ("yes" if line.startswith("Outlast  http://127.0.0.1:") else "")
-            key = key or ("yes" if line.startswith("Key      tr_dev_sk_") else "")
+            address = address or ("yes" if line.startswith("Dashboard  http://127.0.0.1:") else "")
+            key = key or ("yes" if line.startswith("Key        tr_dev_sk_") else "")
         late.cancel()
         called = subprocess.run(
             [sys.executable, "caller.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, env=clean, check=False
