@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from outlast import queues as queue_module
-from outlast import tasks
+from outlast import runs, tasks
 from outlast.client import connection as connections
 from outlast.client.address import Address as ServerAddress
 from outlast.client.connection import Connection as Client
@@ -25,9 +25,6 @@ from outlast.worker.connection import ConnectionClosed
 from outlast.worker.core import ExecutorCore
 from tests.databases import Address
 from tests.engine.house import FakeClock
-
-# not development: its time to live of ten minutes would pass when the clock jumps
-PROD = next(id_ for id_, slug, _ in ENVIRONMENTS if slug == "prod")
 
 
 class End:
@@ -86,9 +83,10 @@ class Mortal:
 
 
 class House:
-    def __init__(self, runtime: Runtime, clock: FakeClock) -> None:
+    def __init__(self, runtime: Runtime, clock: FakeClock, env: str) -> None:
         self.runtime = runtime
         self.clock = clock
+        self._env = env
         self._supervisor: End | None = None
         self._welcome: Welcome | None = None
         self._spawned: list[asyncio.Task[Any]] = []
@@ -109,20 +107,32 @@ class House:
     async def work(self, *, last: int | None = None, **core: Any) -> Mortal:
         """Start an executor. It dies with its `last` operation, and another takes its place."""
         if self._supervisor is None:
-            self._supervisor = self.pair(PROD)
-            definitions = [task.definition() for task in tasks.registry.tasks.values()]
-            shared = [QueueDefinition(name=q.name, concurrency_limit=q.concurrency_limit) for q in queue_module.registry.values()]
-            manifest = Manifest(python="3.11", content_hash="1", tasks=definitions, queues=shared)
-            await self._supervisor.send([Hello(PROTOCOL, "w", "b", manifest, True)])
-            [self._welcome] = await self._supervisor.receive()
+            self._supervisor = self.pair(next(id_ for id_, slug, _ in ENVIRONMENTS if slug == self._env))
+            await self.release("1")
         assert self._welcome is not None
         self._names += 1
-        options: dict[str, Any] = {"is_dev": False, "async_slots": 50, "thread_slots": 8, **core}
+        options: dict[str, Any] = {"is_dev": self._env == "dev", "async_slots": 50, "thread_slots": 8, **core}
         made = ExecutorCore(f"x{self._names}", config=Config(), **options)
         self.cores.append(made)
         connection = Mortal(self.pair(None), last)
         self.spawn(self._serve(made, connection, core))
         return connection
+
+    async def release(self, content_hash: str) -> None:
+        """The code of now is a version. Executors that start after this run it."""
+        assert self._supervisor is not None
+        definitions = [task.definition() for task in tasks.registry.tasks.values()]
+        shared = [QueueDefinition(name=q.name, concurrency_limit=q.concurrency_limit) for q in queue_module.registry.values()]
+        manifest = Manifest(python="3.11", content_hash=content_hash, tasks=definitions, queues=shared)
+        await self._supervisor.send([Hello(PROTOCOL, "w", "b", manifest, True)])
+        [self._welcome] = await self._supervisor.receive()
+
+    async def logs(self, run_id: str) -> list[str]:
+        """What the run's log says, once something is there."""
+        async with asyncio.timeout(30):
+            while not (lines := [line.message async for line in runs.logs(run_id)]):
+                await asyncio.sleep(0.005)
+        return lines
 
     async def _serve(self, core: ExecutorCore, connection: Mortal, options: dict[str, Any]) -> None:
         assert self._welcome is not None
@@ -160,14 +170,15 @@ def _next_due(tx: StoreConnection) -> int | None:
 
 
 @contextlib.asynccontextmanager
-async def open_house(address: Address, folder: Path, *, travels: bool = True) -> AsyncIterator[House]:
+async def open_house(address: Address, folder: Path, *, travels: bool = True, env: str = "prod") -> AsyncIterator[House]:
+    """`env`: not development unless asked for, where the time to live of ten minutes passes when the clock jumps."""
     clock = FakeClock()
     url = address.url if address.is_postgres else f"sqlite:///{folder / 'outlast.db'}"
     runtime = Runtime(Options(database=url, schema=address.schema, data=folder, grace_ms=0), clock=clock)
     await runtime.start()
-    client = Client(ServerAddress("http://x", runtime.new_key("prod", "t")), transport=httpx.ASGITransport(app=runtime.app))
+    client = Client(ServerAddress("http://x", runtime.new_key(env, "t")), transport=httpx.ASGITransport(app=runtime.app))
     connections.use(client)
-    house = House(runtime, clock)
+    house = House(runtime, clock, env)
     if travels:
         house.spawn(house.travel())
     try:

@@ -15,7 +15,19 @@ from outlast.model import lifecycle
 from outlast.model.failure import Failure
 from outlast.model.journal import REFUSED, TIMED_OUT, Entry, entry_id
 from outlast.model.refusal import Refusal
-from outlast.model.requests import BatchCreated, CreateBatch, FailBatchItem, Forsake, GoCold, Record, Suspend, Trigger, Triggered, WaitOver
+from outlast.model.requests import (
+    BatchCreated,
+    CreateBatch,
+    FailBatchItem,
+    Forsake,
+    GoCold,
+    Record,
+    Suspend,
+    Trigger,
+    Triggered,
+    WaitOver,
+    Wake,
+)
 from outlast.model.result import encode_failure
 from outlast.model.run import Execution, Run, Status
 from outlast.store import batches, journal
@@ -209,7 +221,7 @@ def suspend(view: View, s: Suspend) -> Run | Refusal:
     return view.apply(lifecycle.suspend(run, epoch=s.epoch, seen=s.seen, executor=s.executor, active_ms=s.active_ms, now=view.now))
 
 
-def _needs_run(g: GoCold, wants: Rows) -> None:
+def _needs_run(g: GoCold | Wake, wants: Rows) -> None:
     wants.runs.add(g.run_id)
 
 
@@ -219,6 +231,17 @@ def go_cold(view: View, g: GoCold) -> Run | Refusal:
     if run is None:
         return Refusal("not_found", f"run {g.run_id} does not exist")
     return view.apply(lifecycle.go_cold(run, epoch=g.epoch, now=view.now))
+
+
+@operation(needs=_needs_run)
+def wake(view: View, w: Wake) -> Run | Refusal:
+    """Who moves has a slot, also when what moves it is no durable operation."""
+    run = view.run(w.run_id)
+    if run is None:
+        return Refusal("not_found", f"run {w.run_id} does not exist")
+    if run.execution is not Execution.SUSPENDED or run.epoch != w.epoch:
+        return Refusal("newer", f"run {w.run_id} does not wait under epoch {w.epoch}")
+    return view.apply(lifecycle.resume(run, now=view.now))
 
 
 def _needs_wait(w: WaitOver, wants: Rows) -> None:

@@ -187,6 +187,14 @@ class Side(Message, tag="side", frozen=True, array_like=True):
     items: list[SideItem]
 
 
+class Awake(Message, tag="awake", frozen=True, array_like=True):
+    """The code of a run that is taken to be waiting moves by itself, by a timer of its own: it needs its slot again."""
+
+    n: int
+    run_id: str
+    epoch: int
+
+
 class LogLine(msgspec.Struct, frozen=True, array_like=True):
     run_id: str
     attempt: int
@@ -324,7 +332,9 @@ class DrainPush(Message, tag="drain_executor", frozen=True, array_like=True):
     pass
 
 
-FromWorker = Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log | Op | Abandoned | Blocked | Cold | Side
+FromWorker = (
+    Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log | Op | Abandoned | Blocked | Cold | Awake | Side
+)
 ToExecutor = Joined | RunPush | CancelPush | Abandon | DrainPush | Ok | Refused | Recorded | Completion | Resume
 ToWorker = Welcome | Attached | SessionLost | BeatOk | Rejected | ToExecutor
 

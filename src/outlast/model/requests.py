@@ -352,6 +352,13 @@ class GoCold(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
 
 
+class Wake(msgspec.Struct, frozen=True, kw_only=True):
+    """The code of a waiting run moves by itself."""
+
+    run_id: str
+    epoch: int
+
+
 class WaitOver(msgspec.Struct, frozen=True, kw_only=True):
     """The time of a wait has come."""
 

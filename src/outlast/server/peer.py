@@ -19,6 +19,7 @@ from outlast.model.messages import (
     Abandoned,
     Attach,
     Attached,
+    Awake,
     Beat,
     BeatOk,
     Blocked,
@@ -59,6 +60,7 @@ from outlast.model.requests import (
     OpenSession,
     Suspend,
     TakeSession,
+    Wake,
 )
 from outlast.server.connected import Executor, Outbox, WorkerSession
 from outlast.server.reconcile import reconcile
@@ -102,6 +104,8 @@ class Peer:
                 self._side(message)
             case Cold():
                 self._submit(durable.go_cold, GoCold(run_id=message.run_id, epoch=message.epoch), message.n, message.run_id, message.epoch)
+            case Awake():
+                self._submit(durable.wake, Wake(run_id=message.run_id, epoch=message.epoch), message.n, message.run_id, message.epoch)
             case Abandoned():
                 item = Forsake(run_id=message.run_id, epoch=message.epoch, journal=message.journal, key=message.key, cancel=message.cancel)
                 self._submit(durable.forsake, item, message.n, message.run_id, message.epoch)

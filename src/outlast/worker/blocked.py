@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from outlast.worker.scopes import Scope
+from outlast.worker.scopes import Scope, scope
+
+if TYPE_CHECKING:
+    from outlast.worker.journal import Journal
+
+TURNS = 64  # of the loop, at most, until all that a result set in motion has come to rest
+FOREIGN_TURNS = 16  # on a loop that does not show what is ready
 
 # where asyncio itself waits for other tasks; whoever waits here is waiting for what those wait for
 _INSIDE = frozenset(
@@ -22,6 +28,21 @@ _INSIDE = frozenset(
         ("asyncio/locks.py", "wait"),
     }
 )
+
+
+def is_moving(loop: asyncio.AbstractEventLoop, journal: Journal, turns: int) -> bool:
+    """Something of the run is about to run; `turns` of the loop have been waited for already."""
+    ready: Any = getattr(loop, "_ready", None)
+    if ready is None:
+        return turns < FOREIGN_TURNS
+    if turns >= TURNS:
+        return False
+    # a copy, made in one step: threads that end append to it meanwhile
+    for handle in tuple(ready):
+        found = handle._context.get(scope) if handle._context is not None else None
+        if found is not None and found.journal is journal:
+            return True
+    return False
 
 
 def is_blocked(tasks: Mapping[asyncio.Task[Any], Scope], durable: Iterable[asyncio.Future[Any]]) -> bool:

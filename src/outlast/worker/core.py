@@ -16,6 +16,7 @@ from outlast.model.failure import internal
 from outlast.model.messages import (
     Abandon,
     Abandoned,
+    Awake,
     Blocked,
     CancelPush,
     Cold,
@@ -212,6 +213,8 @@ class ExecutorCore:
         try:
             while not held.abandoned:
                 ended = await self._attempt(held)
+                if held.journal is not None and not held.abandoned and ended.outcome != "cancelled":
+                    await held.journal.has_slot()
                 if held.abandoned:
                     return
                 self.lines.over(held.push.run_id, held.push.attempt)
@@ -370,7 +373,7 @@ class ExecutorCore:
         answered = self.unanswered.pop(n)
         if isinstance(message, Blocked):
             return self.waits.suspended(message)
-        if isinstance(message, (Abandoned, Cold)):
+        if isinstance(message, (Abandoned, Cold, Awake)):
             return
         if isinstance(message, Side):
             return self.waits.answered_beside(message)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from outlast.durable import Slot, failure
 from outlast.errors import DuplicateKeyError, OutsideRunError, RunCancelled, Unprocessable
 from outlast.model.journal import LONG, REFUSED, Entry, OpKind
-from outlast.worker.blocked import is_blocked
+from outlast.worker.blocked import is_blocked, is_moving
 from outlast.worker.cancelling import say_if_timed_out
 from outlast.worker.link import Link
 from outlast.worker.past import Past
@@ -20,8 +20,6 @@ from outlast.worker.scopes import NOBODY, Scope, is_dropped, location, place_of,
 
 T = TypeVar("T")
 log = logging.getLogger("outlast.worker")
-TURNS = 64  # of the loop, at most, until all that a result set in motion has come to rest
-FOREIGN_TURNS = 16  # on a loop that does not show what is ready
 LOOK_SECONDS = 0.25  # a run that waits and works at once is looked at again after this
 _NOWHERE = contextvars.Context()
 Around = Callable[[str, Entry, dict[str, Any]], Awaitable[None]]  # kind of hook, the wait's entry, its arguments
@@ -31,8 +29,8 @@ class Journal:
     """`past`: what is recorded. `around`: called with on_wait and on_resume, when there are such hooks."""
 
     __slots__ = (
-        "_arrived", "_known", "_link", "_look", "_loop", "_next", "_noted", "_root", "_said_blocked", "_scheduled", "_settling", "_short",
-        "_tasks", "_threads_waiting", "_turns", "_waiting", "around", "is_suspended", "past", "run_id",
+        "_arrived", "_asked", "_kept", "_known", "_link", "_look", "_loop", "_next", "_noted", "_resumed", "_root", "_said_blocked",
+        "_scheduled", "_settling", "_short", "_tasks", "_threads_waiting", "_turns", "_waiting", "around", "is_suspended", "past", "run_id",
     )  # fmt: skip
 
     def __init__(self, run_id: str, entries: list[Entry], link: Link, *, version: str = "", is_dev: bool = False) -> None:
@@ -55,6 +53,9 @@ class Journal:
         self._settling = False
         self._turns = 0
         self._said_blocked = False
+        self._asked = False  # for a slot, since the code moves though it was said to wait
+        self._kept: list[Callable[[], None]] = []  # what it wants until it has one
+        self._resumed: asyncio.Future[None] | None = None
         self._look: asyncio.TimerHandle | None = None
         self._count_known()
 
@@ -67,8 +68,7 @@ class Journal:
 
     def is_here(self) -> bool:
         """Whether the code that asks belongs to the function: hooks and middleware do not."""
-        here = scope.get()
-        return here is not None and here.journal is self
+        return (here := scope.get()) is not None and here.journal is self
 
     def enter(self, task: asyncio.Task[Any] | None) -> contextvars.Token[Scope | None]:
         """The user's function begins, in this task or (None) in a thread."""
@@ -155,7 +155,7 @@ class Journal:
         if slot.kind not in LONG:
             self._short[slot.key] = None
         if slot.key not in self.past.recorded:
-            self._link.operation(slot, args)
+            self._write(lambda: self._link.operation(slot, args))
         self.kick()
         try:
             entry = await self._hooked(slot, args, future) if self.around is not None and slot.kind in LONG else await future
@@ -173,8 +173,7 @@ class Journal:
 
     async def _hooked(self, slot: Slot, args: dict[str, Any], future: asyncio.Future[Entry]) -> Entry:
         assert self.around is not None
-        begun = await self.noted(slot)
-        if begun is None or begun.status != "pending":
+        if (begun := await self.noted(slot)) is None or begun.status != "pending":
             return await future
         await self.around("on_wait", begun, args)
         entry = await future
@@ -183,8 +182,7 @@ class Journal:
 
     async def noted(self, slot: Slot) -> Entry | None:
         """Its entry as soon as it is durable, pending or not; None when it was refused."""
-        known = self.past.recorded.get(slot.key)
-        if known is not None:
+        if (known := self.past.recorded.get(slot.key)) is not None:
             return known
         return await self._noted.setdefault(slot.key, self._loop.create_future())
 
@@ -199,13 +197,32 @@ class Journal:
         entry = self.past.recorded.get(key)
         if entry is None or entry.status == "pending":
             self._link.abandoned(key, is_dropped(scope.get()))
+        self._wake()
         self.kick()
+
+    def _write(self, write: Callable[[], None]) -> None:
+        """Who moves has a slot: a run that is taken to be waiting asks for it first."""
+        if not self._said_blocked:
+            return write()
+        self._kept.append(write)
+        return self._wake()
+
+    def _wake(self) -> None:
+        if self._said_blocked and not self._asked:
+            self._asked, self.is_suspended = True, False
+            self._link.awake()
+
+    async def has_slot(self) -> None:
+        """Until it is the server's opinion too that the code of this run moves; or has ended, which is the same."""
+        while self._said_blocked:
+            self._wake()
+            self._resumed = self._loop.create_future()
+            await self._resumed
 
     @contextmanager
     def waiting_for(self, tasks: set[asyncio.Task[Any]]) -> Generator[None]:
         """The current asyncio task waits for one of these."""
-        here = scope.get()
-        if here is None:
+        if (here := scope.get()) is None:
             yield
             return
         here.waits_for = tasks
@@ -227,7 +244,7 @@ class Journal:
             made = args()
             entry = Entry(slot.key, slot.kind, slot.label, slot.fingerprint, "ok", None, made.get("value"), made.get("value_type"))
             self.past.add(entry)
-            self._in_loop(lambda: self._link.operation(slot, made))
+            self._in_loop(lambda: self._write(lambda: self._link.operation(slot, made)))
         self._in_loop(self.kick)
         return entry
 
@@ -270,25 +287,31 @@ class Journal:
         self.kick()
 
     def refused(self, key: str, error: Exception) -> None:
-        future = self._waiting.get(key)
         self._note(key, None)
-        if future is not None and not future.done():
+        if (future := self._waiting.get(key)) is not None and not future.done():
             future.set_exception(error)
 
     def unblocked(self) -> None:
         """The server knows of something newer; it is on its way."""
-        self._said_blocked = False
+        self._go_on()
         self.kick()
 
     def suspended(self) -> None:
-        if self._said_blocked:
-            self.is_suspended = True
+        self.is_suspended = self._said_blocked and not self._asked
 
     def resume(self, entries: list[Entry]) -> None:
         if self._said_blocked:
             self._link.resumed()
-        self._said_blocked = self.is_suspended = False
+        self._go_on()
         self.arrive(entries)
+
+    def _go_on(self) -> None:
+        self._said_blocked = self.is_suspended = self._asked = False
+        kept, self._kept = self._kept, []
+        for write in kept:
+            write()
+        if self._resumed is not None and not self._resumed.done():
+            self._resumed.set_result(None)
 
     # ---- delivery
 
@@ -310,14 +333,14 @@ class Journal:
 
     def _step_on(self) -> None:
         if self._settling:
-            if self._is_moving():
+            if is_moving(self._loop, self, self._turns):
                 self._turns += 1
                 return self.kick()
             self._settling = False
         if (following := self._following()) is not None:
             return self._deliver(following)
         if (len(self._waiting) > len(self._short) or self._early()) and not self._said_blocked:
-            if self._is_moving():
+            if is_moving(self._loop, self, self._turns):
                 self._settling = True
                 return self.kick()
             self._rest()
@@ -362,19 +385,6 @@ class Journal:
         """What the code waits for and what is here, while something else should come first."""
         here = [e for key in self._waiting if (e := self.past.recorded.get(key)) is not None and e.seq is not None and e.seq >= self._next]
         return sorted(here, key=lambda e: e.seq or 0)
-
-    def _is_moving(self) -> bool:
-        ready: Any = getattr(self._loop, "_ready", None)
-        if ready is None:
-            return self._turns < FOREIGN_TURNS
-        if self._turns >= TURNS:
-            return False
-        # a copy, made in one step: threads that end append to it meanwhile
-        return any(self._is_ours(handle) for handle in tuple(ready))
-
-    def _is_ours(self, handle: Any) -> bool:
-        found = handle._context.get(scope) if handle._context is not None else None
-        return found is not None and found.journal is self
 
     def _count_known(self) -> None:
         while self._known in self._arrived:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from outlast.model.messages import Abandoned, Blocked, Op
+from outlast.model.messages import Abandoned, Awake, Blocked, Op
 
 if TYPE_CHECKING:
     from outlast.durable import Slot
@@ -17,6 +17,7 @@ class Link(Protocol):
     def operation(self, slot: Slot, args: dict[str, Any]) -> None: ...
     def abandoned(self, key: str, cancel: bool) -> None: ...
     def blocked(self, seen: int, unanswered: list[str]) -> None: ...
+    def awake(self) -> None: ...
     def resumed(self) -> None: ...
 
 
@@ -24,7 +25,7 @@ class Writer(Protocol):
     """The executor, which sends what the journal says."""
 
     def next_number(self) -> int: ...
-    def send(self, message: Op | Abandoned | Blocked) -> None: ...
+    def send(self, message: Op | Abandoned | Blocked | Awake) -> None: ...
 
 
 class RunLink:
@@ -63,6 +64,11 @@ class RunLink:
             self._flush()
             active = self._held.runner.active.ms if self._held.runner is not None else 0
             self._writer.send(Blocked(self._writer.next_number(), push.run_id, push.epoch, push.journal, seen, unanswered, active))
+
+    def awake(self) -> None:
+        push = self._held.push
+        if self._is_open:
+            self._writer.send(Awake(self._writer.next_number(), push.run_id, push.epoch))
 
     def _flush(self) -> None:
         """What was written beside the journal goes first."""

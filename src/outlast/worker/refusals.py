@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from outlast.model.failure import internal
-from outlast.model.messages import Abandoned, Blocked, Cold, Done, Op, Refused, Side
+from outlast.model.messages import Abandoned, Awake, Blocked, Cold, Done, Op, Refused, Side
 
 if TYPE_CHECKING:
     from outlast.worker.core import ExecutorCore
@@ -45,7 +45,7 @@ class Refusals:
         if isinstance(message, Side):
             core.unanswered.pop(refused.n)
             return core.waits.answered_beside(message, refused)
-        if isinstance(message, (Op, Blocked, Abandoned, Cold)):
+        if isinstance(message, (Op, Blocked, Abandoned, Cold, Awake)):
             core.unanswered.pop(refused.n)
             return core.waits.refused(message, refused)
         log.warning("a write was refused", extra={"run_id": message.run_id, "code": refused.code, "reason": refused.message})

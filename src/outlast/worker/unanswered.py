@@ -10,12 +10,12 @@ from typing import Final
 
 import msgspec
 
-from outlast.model.messages import Abandoned, Blocked, Cold, Done, Op, Release, Side
+from outlast.model.messages import Abandoned, Awake, Blocked, Cold, Done, Op, Release, Side
 
 log = logging.getLogger("outlast.worker")
 
 MAX_MEMORY_BYTES: Final = 10 * 1024 * 1024  # a server that is away must not fill the executor's memory
-Write = Done | Release | Op | Abandoned | Blocked | Cold | Side
+Write = Done | Release | Op | Abandoned | Blocked | Cold | Awake | Side
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Write).decode
 

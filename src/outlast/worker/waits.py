@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from outlast.errors import Unprocessable
-from outlast.model.messages import Abandoned, Blocked, Cold, Completion, Op, Recorded, Refused, Release, Resume, Side
+from outlast.model.messages import Abandoned, Awake, Blocked, Cold, Completion, Op, Recorded, Refused, Release, Resume, Side
 from outlast.worker.parking import Parking, WaitLimits
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class Waits:
         if held is None or held.journal is None or held.push.epoch != message.epoch:
             return
         held.journal.suspended()
+        if not held.journal.is_suspended:
+            return  # its code moves again already
         if held.runner is not None:
             held.runner.pause()
         if self._core.draining or self._core.replays_every_wait:
@@ -51,7 +53,7 @@ class Waits:
         elif held.can_park:
             self.parking.add(held)
 
-    def refused(self, message: Op | Blocked | Abandoned | Cold, refused: Refused) -> None:
+    def refused(self, message: Op | Blocked | Abandoned | Cold | Awake, refused: Refused) -> None:
         held = self._core.held.get(message.run_id)
         if held is None or held.journal is None or held.push.epoch != message.epoch:
             return
