@@ -78,10 +78,14 @@ class House:
             [Demand(1, self.session, self.version, "x", "async", self._free - len(self.claimed))] if self._free > len(self.claimed) else []
         )
 
-    async def claim(self, n: int = 1) -> None:
-        """Let `n` more runs start."""
+    def room(self, n: int) -> None:
+        """Let `n` more runs start as soon as they may."""
         self._free = len(self.claimed) + n
         self.engine.wake()
+
+    async def claim(self, n: int = 1) -> None:
+        """Let `n` more runs start, and wait until they have."""
+        self.room(n)
         await until(lambda: len(self.claimed) >= self._free)
 
     async def complete(self, run_id: str, output: Any = None, *, error: str | None = None) -> None:

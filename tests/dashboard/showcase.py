@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from outlast.engine.engine import Engine
 from outlast.model.failure import Failure
 from outlast.model.journal import Entry, EntryStatus
-from outlast.model.manifest import QueueDefinition, TaskDefinition
+from outlast.model.manifest import QueueDefinition, ScheduleDefinition, TaskDefinition
 from outlast.model.messages import LogLine
 from outlast.model.result import encode_failure
 from outlast.model.run import FAILED, Event, Execution, Run, RunData, RunOptions, Status
@@ -34,7 +34,13 @@ SCHEMA = {
 TASKS = [
     TaskDefinition(id="emails.send", file="emails.py", line=12, description="Send one email.", payload_schema=SCHEMA),
     TaskDefinition(id="invoices.render", file="invoices.py", line=31, kind="thread", max_duration=120.0),
-    TaskDefinition(id="reports.nightly", file="reports.py", line=8, schedule={"cron": "15 3 * * *", "timezone": "Europe/Berlin"}),
+    TaskDefinition(
+        id="reports.nightly",
+        file="reports.py",
+        line=8,
+        schedule=ScheduleDefinition(cron="15 3 * * *", timezone="Europe/Berlin"),
+        scheduled=True,
+    ),
     TaskDefinition(id="contacts.sync", file="contacts.py", line=20, queue=QueueDefinition(name="crm", concurrency_limit=5)),
     TaskDefinition(id="videos.transcode", file="videos.py", line=44, kind="thread", machine="large-1x"),
     TaskDefinition(id="agents.research", file="agents.py", line=17, description="Answer a question with sources."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import expect
 
+from tests.dashboard import showcase
 from tests.dashboard.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -52,3 +53,107 @@ async def test_act_8_statuses_are_chosen_by_keyboard_and_stand_in_the_address(ho
         await expect(page.locator("tbody tr")).to_have_count(1)
         await page.go_back()
         await expect(page.locator("tbody tr")).to_have_count(2)
+
+
+async def test_act_3_ten_thousand_runs_open_at_once_and_small(house: House) -> None:
+    await house.worker()
+    now = house.engine.clock.now()
+    await house.engine.write(lambda tx: showcase.insert(tx, showcase.made(house.engine, house.version, 10_000, now=now, span_ms=3_600_000)))
+    async with house.watch() as watched:
+        await watched.page.goto(f"{house.url}/runs")
+        await watched.page.wait_for_selector("tbody tr:nth-child(50)")
+        assert await watched.page.locator("tbody tr").count() == 50
+        assert len(watched.requests) <= 13
+        answer = await house.http.get("/runs")
+        assert len(answer.content) < 90_000
+
+
+async def test_act_6_a_list_that_is_read_does_not_move(house: House) -> None:
+    await house.worker()
+    for _ in range(45):
+        await house.trigger()
+    async with house.page("/runs") as page:
+        await page.locator("#scroll").evaluate("node => node.scrollTo(0, 300)")
+        await page.locator("[name=pick]").nth(20).check()
+        first = await page.locator("tbody tr").first.get_attribute("id")
+        new = await house.trigger()
+        pill = page.locator("#fresh")
+        await expect(pill).to_contain_text("1 new run")
+        assert await page.locator("tbody tr").first.get_attribute("id") == first
+        assert await page.locator("#scroll").evaluate("node => node.scrollTop") == 300
+        assert await page.locator("[name=pick]:checked").count() == 1
+        await pill.click()
+        await expect(page.locator("tbody tr").first).to_have_attribute("id", new)
+
+
+async def test_act_9_no_match_differs_from_no_runs(house: House) -> None:
+    async with house.page("/runs") as page:
+        await expect(page.locator(".empty")).to_contain_text("No runs yet")
+        await house.worker()
+        await house.trigger()
+        await page.goto(f"{house.url}/runs?status=FAILED&task=report")
+        await expect(page.locator(".empty")).to_contain_text("No runs match")
+        await page.get_by_role("link", name="Clear filters").click()
+        await expect(page.locator("tbody tr")).to_have_count(1)
+
+
+async def test_act_10_one_box_finds_ids_parts_of_ids_tags_and_tasks(house: House) -> None:
+    await house.worker()
+    one, other = await house.trigger(tags=["user:1_0%"]), await house.trigger("report", tags=["user:2"])
+    async with house.page("/runs") as page:
+        box = page.get_by_placeholder("Run id, tag or task")
+        for text, found in ((one, one), (other[-9:], other), ("user:1_0%", one), ("user:2", other), ("repo", other)):
+            await box.fill(text)
+            await expect(page.locator("tbody tr")).to_have_count(1)
+            await expect(page.locator(f"#{found}")).to_be_visible()
+        for text in ("%", "'--", "🙂", "user:1x0", "_"):
+            await box.fill(text)
+            await expect(page.locator(".empty")).to_contain_text("No runs match") if text != "_" else None
+
+
+async def test_act_11_pages_lose_and_repeat_nothing_while_runs_arrive(house: House) -> None:
+    await house.worker()
+    known = [await house.trigger() for _ in range(120)]
+    async with house.page("/runs") as page:
+        seen: list[str] = []
+        for turn in range(3):
+            seen += await page.locator("tbody tr").evaluate_all("rows => rows.map(row => row.id)")
+            await house.trigger()
+            last = seen[-1]
+            if turn < 2:
+                await page.keyboard.press("j")
+                await page.wait_for_function("last => !document.getElementById(last)", arg=last)
+        assert len(seen) == len(set(seen))
+        assert set(known) <= set(seen)
+
+
+async def test_act_12_without_a_mouse_a_run_is_opened_and_left_again(house: House) -> None:
+    await house.worker()
+    runs = [await house.trigger() for _ in range(3)][::-1]
+    async with house.page("/runs") as page:
+        await page.locator("body").press("ArrowDown")
+        await page.keyboard.press("ArrowDown")
+        await page.keyboard.press("Space")
+        await expect(page.locator("#picked")).to_have_text("1 selected")
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#bulk")).to_be_hidden()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("header .mono")).to_have_text(runs[1])
+        await page.keyboard.press("Escape")
+        await expect(page.locator("h1")).to_have_text("Runs")
+        await expect(page.locator("tr.cur")).to_have_attribute("id", runs[1])
+
+
+async def test_g_and_a_letter_go_to_every_page_and_the_help_lists_them(house: House) -> None:
+    async with house.page("/runs") as page:
+        for letter, title in (("h", "Overview"), ("t", "Tasks"), ("q", "Queues"), ("k", "API keys"), ("r", "Runs")):
+            await page.keyboard.press("g")
+            await page.keyboard.press(letter)
+            await expect(page.locator("h1")).to_have_text(title)
+        await page.keyboard.press("?")
+        await expect(page.locator("#help")).to_contain_text("API keys")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("Control+k")
+        await page.keyboard.type("queu")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("h1")).to_have_text("Queues")

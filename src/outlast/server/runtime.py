@@ -120,10 +120,11 @@ class Runtime:
         if self._lock is not None:
             self._lock.release()
 
-    def new_key(self, slug: str, name: str) -> str:
+    def new_key(self, slug: str, name: str, *, role: str = "operator") -> str:
         """Make an API key of an environment. It is shown this once; only its hash is kept."""
         with self.database.transaction() as tx:
-            return add_key(tx, slug, name, key_id=self.engine.new_id("key", self.engine.clock.now()), now=self.engine.clock.now())
+            now = self.engine.clock.now()
+            return add_key(tx, slug, name, key_id=self.engine.new_id("key", now), now=now, role=role)
 
     def knows_key(self, key: str) -> bool:
         with self.database.transaction() as tx:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import PurePosixPath
@@ -22,8 +23,22 @@ def all_files() -> dict[str, tuple[bytes, bytes, str]]:
     for entry in sorted(folder.iterdir(), key=lambda e: e.name):
         if kind := _TYPES.get(PurePosixPath(entry.name).suffix):
             content = entry.read_bytes()
+            if entry.name.endswith(".js"):
+                content = _lean(content.decode()).encode()
             found[entry.name] = (content, gzip.compress(content, 9, mtime=0), kind)
     return found
+
+
+# what must stay as it is: strings, templates, regular expressions after an opening bracket or a comma; then spaces beside a symbol
+_KEPT = r""""(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`|(?<=[(,=!?:] )/(?:[^/\\\n]|\\.)+/|(?<=[(!])/(?:[^/\\\n]|\\.)+/"""
+_PARTS = re.compile(rf"({_KEPT})|[ \t]*([=<>!?:;,(){{}}\[\]|&*%])[ \t]*")
+
+
+def _lean(script: str) -> str:
+    """Comments, indentation and spaces beside symbols are for readers of the source; strings and line breaks stay."""
+    lines = (line.strip() for line in script.splitlines())
+    kept = "\n".join(line for line in lines if line and not line.startswith("//"))
+    return _PARTS.sub(lambda m: m.group(1) or m.group(2), kept)
 
 
 @cache

@@ -23,11 +23,11 @@ class Changes:
     def __init__(self, engine: Engine, feed: Feed) -> None:
         self._engine = engine
         self._feed = feed
-        self._listeners = 0
+        self.listeners = 0
 
     @property
     def is_full(self) -> bool:
-        return self._listeners >= MAX_LISTENERS
+        return self.listeners >= MAX_LISTENERS
 
     def tell(self, env_id: int, topics: Iterable[str]) -> None:
         """Something other than a run changed."""
@@ -39,7 +39,7 @@ class Changes:
         runs = [topic[4:] for topic in topics if topic.startswith("run:")]
         about_runs = RUN_TOPICS & set(topics)
         looks = bool(runs) or "logs" in topics
-        self._listeners += 1
+        self.listeners += 1
         try:
             async with self._feed.subscribe(env_id, runs=runs, topics=topics, everything=bool(about_runs)) as changes:
                 before, silent = await self._progress(runs) if looks else 0, 0.0
@@ -60,7 +60,7 @@ class Changes:
                         silent = 0.0
                         yield None
         finally:
-            self._listeners -= 1
+            self.listeners -= 1
 
     async def _progress(self, runs: list[str]) -> int:
         if not runs:

@@ -71,5 +71,4 @@ def _form(
         "is_secure": doors.is_secure(request),
         "look_of": preferences(request),
     }
-    answer = {"referrer-policy": "no-referrer" if link else "same-origin", **(headers or {})}
-    return rendering.send(rendering.page("login.html", context), status=status, headers=answer)
+    return rendering.send(rendering.page("login.html", context), status=status, headers=headers)

@@ -37,6 +37,7 @@ PAGES: Table = [
     ("/ui/find", settings.find),
 ]
 ACTS: Table = [
+    ("/runs/bulk", runs.bulk),
     ("/runs/{run}/cancel", run.cancel),
     ("/runs/{run}/replay", run.replay),
     ("/runs/{run}/reschedule", run.reschedule),

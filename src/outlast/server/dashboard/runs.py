@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from msgspec.structs import replace
 from starlette.responses import Response
 
+from outlast.engine import control, triggers
 from outlast.model.duration import parse_duration
+from outlast.model.refusal import Refusal
+from outlast.model.requests import Cancel, Replay
 from outlast.model.run import Run, RunOptions
 from outlast.server.dashboard import charts
 from outlast.server.dashboard.look import STATUSES
 from outlast.server.dashboard.visit import Visit
+from outlast.server.problem import Problem
 from outlast.store import catalog, search
 from outlast.store import charts as counting
 from outlast.store.database import Connection
@@ -25,6 +31,7 @@ PERIODS = (("1h", "Last hour"), ("6h", "Last 6 hours"), ("1d", "Last 24 hours"),
 LISTS = ("status", "task", "version", "tag", "queue")  # may stand several times in the address
 SINGLES = ("q", "batch", "parent", "period", "from", "to", "roots", "test")
 BUCKETS = 60
+MAX_PICKED = 250
 
 
 async def show(visit: Visit) -> Response:
@@ -148,3 +155,22 @@ async def activity(visit: Visit, asked: dict[str, Any]) -> charts.Chart:
         return charts.stacked(counts, start=start, width=width, buckets=BUCKETS)
 
     return await visit.site.shelf.get(("runs", visit.env.id, asked["period"], task), draw)
+
+
+async def bulk(visit: Visit) -> Response:
+    """POST /runs/bulk: cancel or replay the runs that were ticked"""
+    action, ids = visit.body.get("action"), visit.body.get("ids")
+    if action not in ("cancel", "replay") or not isinstance(ids, list) or not 1 <= len(cast("list[Any]", ids)) <= MAX_PICKED:
+        raise Problem(400, f"say cancel or replay, and 1 to {MAX_PICKED} runs")
+    run_ids = [str(run_id) for run_id in cast("list[Any]", ids)]
+    engine, env_id = visit.site.engine, visit.env.id
+    waiting: list[Awaitable[Any]]
+    if action == "cancel":
+        reason = f"cancelled from the {visit.by}"
+        waiting = [engine.submit(control.cancel, Cancel(env_id=env_id, run_id=i, reason=reason)) for i in run_ids]
+    else:
+        waiting = [engine.submit(triggers.replay, Replay(env_id=env_id, run_id=i)) for i in run_ids]
+    outcomes: list[Any] = await asyncio.gather(*waiting)
+    refused = sum(isinstance(outcome, Refusal) for outcome in outcomes)
+    done = f"{'Canceled' if action == 'cancel' else 'Replaying'} {len(run_ids) - refused}"
+    return visit.done(done + (f"; {refused} were over already" if refused and action == "cancel" else ""))

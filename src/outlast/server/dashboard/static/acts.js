@@ -1,12 +1,12 @@
 // Acting: buttons and forms that change something, dialogs, toasts, copying, following links without a reload.
-import { $, $$, go, make, meta, refresh, root } from "./kernel.js";
+import { $, $$, emit, go, make, meta, on, refresh, root } from "./kernel.js";
 
 export function toast(text, bad) {
   const node = make("div", { class: bad ? "toast bad" : "toast" }, text);
   $("#toasts").append(node);
   setTimeout(() => node.remove(), bad ? 8000 : 4000);
 }
-document.addEventListener("ui:toast", (e) => toast(e.detail.text, e.detail.bad));
+on("ui:toast", e => toast(e.detail, true));
 
 // Returns what the server said, or null after telling the user why not.
 export async function post(path, body = {}) {
@@ -26,30 +26,25 @@ export async function post(path, body = {}) {
 
 // Asks, and gives true only if the user says so.
 export function ask(question, yes = "Confirm", no = "Keep") {
-  return new Promise((resolve) => {
-    const box = make("dialog", { "aria-label": question }), form = make("form", { method: "dialog" });
-    const danger = make("button", { class: "btn bad", value: "yes" }, yes);
-    form.append(make("h2", {}, question), make("div", { class: "ends" }, make("button", { class: "btn", value: "" }, no), danger));
-    box.append(form);
-    box.addEventListener("close", () => { resolve(box.returnValue === "yes"); box.remove(); });
-    document.body.append(box);
-    box.showModal();
-  });
+  const box = $("#ask"), [title, keep, go] = $$("h2, button", box);
+  [title.textContent, keep.textContent, go.textContent, box.returnValue] = [question, no, yes, ""];
+  box.showModal();
+  return new Promise(resolve => (box.onclose = () => resolve(box.returnValue === "yes")));
 }
 
 const acts = {
-  help: () => document.dispatchEvent(new Event("ui:help")),
-  palette: () => document.dispatchEvent(new Event("ui:palette")),
+  help: () => emit("ui:help"),
+  palette: () => emit("ui:palette"),
   menu: () => $("#side").classList.toggle("open"),
-  thaw: () => { $$("[name=pick]:checked").forEach((box) => (box.checked = false)); picked(); $("#scroll")?.scrollTo(0, 0); refresh(); },
-  dialog: (node) => $(`#${node.dataset.for}`)?.showModal(),
-  close: (node) => node.closest("dialog").close(),
-  "bulk-clear": () => { $$("[name=pick], [data-all]").forEach((box) => (box.checked = false)); picked(); },
+  thaw: () => { $$("[name=pick]:checked").forEach(box => (box.checked = false)); picked(); $("#scroll")?.scrollTo(0, 0); refresh(); },
+  dialog: node => $(`#${node.dataset.for}`)?.showModal(),
+  close: node => node.closest("dialog").close(),
+  "bulk-clear": () => { $$("[name=pick], [data-all]").forEach(box => (box.checked = false)); picked(); },
   "bulk-cancel": () => bulk("cancel"),
   "bulk-replay": () => bulk("replay"),
 };
 
-const chosen = () => $$("[name=pick]:checked").map((box) => box.value);
+const chosen = () => $$("[name=pick]:checked").map(box => box.value);
 function picked() {
   const bar = $("#bulk"), ids = chosen();
   if (!bar) return;
@@ -65,7 +60,7 @@ async function bulk(action) {
   await post("/runs/bulk", { action, ids });
 }
 
-document.addEventListener("click", async (e) => {
+on("click", async e => {
   const button = e.target.closest("[data-post], [data-copy], [data-act]");
   if (button?.dataset.act) { e.preventDefault(); return acts[button.dataset.act]?.(button); }
   if (button?.dataset.copy !== undefined) return navigator.clipboard.writeText(button.dataset.copy).then(() => toast("Copied"), () => toast("The browser does not let us copy", true));
@@ -85,33 +80,33 @@ document.addEventListener("click", async (e) => {
   if (row && !e.target.closest("a, button, input, details") && getSelection().isCollapsed) $(".rowlink", row)?.click();
 });
 
-document.addEventListener("change", (e) => {
-  if (e.target.matches("[data-all]")) $$("[name=pick]").forEach((box) => (box.checked = e.target.checked));
+on("change", e => {
+  if (e.target.matches("[data-all]")) $$("[name=pick]").forEach(box => (box.checked = e.target.checked));
   if (e.target.matches("[data-all], [name=pick]")) picked();
-  if (e.target.matches("[data-prefer]")) post("/ui/preferences", Object.fromEntries($$("[data-prefer]").map((f) => [f.name, f.type === "checkbox" ? f.checked : f.value]))).then(() => location.reload());
+  if (e.target.matches("[data-prefer]")) post("/ui/preferences", Object.fromEntries($$("[data-prefer]").map(f => [f.name, f.type === "checkbox" ? f.checked : f.value]))).then(() => location.reload());
 });
-document.addEventListener("ui:shown", picked);
+on("ui:shown", picked);
 
 // A form of filters changes the address; every other form says what it does by data-send.
-const filter = (form) => {
+const filter = form => {
   const url = new URL(form.action);
   for (const [name, value] of new FormData(form)) if (value && name !== "pick") url.searchParams.append(name, value);
   refresh(url.href, { push: true, top: true });
 };
 let pause;
-document.addEventListener("input", (e) => {
+on("input", e => {
   const form = e.target.closest("form[data-auto]");
   if (!form || e.target.name === "pick") return;
   clearTimeout(pause);
   pause = setTimeout(() => filter(form), 180);
 });
-document.addEventListener("submit", async (e) => {
+on("submit", async e => {
   const form = e.target;
   if (form.matches("[data-auto]")) { e.preventDefault(); clearTimeout(pause); return filter(form); }
   if (!form.dataset.send) return;
   e.preventDefault();
-  $$(".wrong", form).forEach((node) => node.remove());
-  $$("[aria-invalid]", form).forEach((node) => node.removeAttribute("aria-invalid"));
+  $$(".wrong", form).forEach(node => node.remove());
+  $$("[aria-invalid]", form).forEach(node => node.removeAttribute("aria-invalid"));
   const body = {};
   for (const [name, value] of new FormData(form)) body[name] = name in body ? [].concat(body[name], value) : value;
   const said = await post(form.dataset.send, body);

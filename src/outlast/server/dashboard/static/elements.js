@@ -1,5 +1,5 @@
 // Small elements: times that tick, and charts whose bars can be dragged into a period.
-import { $$, go, make, now } from "./kernel.js";
+import { $$, go, now } from "./kernel.js";
 
 export function span(ms) {
   if (ms < 1000) return `${Math.max(0, Math.round(ms))}ms`;
@@ -28,27 +28,25 @@ customElements.define("rel-time", class extends Ticking {
   }
 });
 
+// Dragging over bars chooses their time.
 customElements.define("bar-chart", class extends HTMLElement {
   connectedCallback() {
-    if (!this.classList.contains("hist")) return;
-    let from = null, mark;
-    const place = (e) => { const box = this.firstElementChild.getBoundingClientRect(), bars = $$("g", this); return { bars, i: Math.max(0, Math.min(bars.length - 1, Math.floor(((e.clientX - box.left) / box.width) * bars.length))), box }; };
-    this.addEventListener("pointerdown", (e) => { from = place(e).i; this.setPointerCapture(e.pointerId); this.append((mark = make("div", { class: "brush" }))); });
-    this.addEventListener("pointermove", (e) => {
-      if (from === null) return;
-      const { i, bars, box } = place(e), [a, b] = [Math.min(from, i), Math.max(from, i)], left = this.firstElementChild.offsetLeft;
-      mark.style.left = `${left + (a / bars.length) * box.width}px`;
-      mark.style.width = `${((b - a + 1) / bars.length) * box.width}px`;
-    });
-    this.addEventListener("pointerup", (e) => {
-      if (from === null) return;
-      const { i, bars } = place(e), url = new URL(this.dataset.to ?? location.href, location.href);
-      mark.remove();
+    if (!this.matches(".hist")) return;
+    let from = -1, bars;
+    const mark = e => {
+      const box = this.firstElementChild.getBoundingClientRect(), at = Math.floor(((e.clientX - box.left) / box.width) * bars.length);
+      bars.forEach((bar, i) => bar.classList.toggle("in", i >= Math.min(from, at) && i <= Math.max(from, at)));
+      return Math.max(0, Math.min(bars.length - 1, at));
+    };
+    this.onpointerdown = e => { bars = $$("g", this); from = mark(e); mark(e); this.setPointerCapture(e.pointerId); };
+    this.onpointermove = e => from >= 0 && mark(e);
+    this.onpointerup = () => {
+      const chosen = bars.filter(bar => bar.matches(".in")), url = new URL(this.dataset.to ?? location.href, location.href);
+      from = -1;
       for (const name of ["period", "after", "before"]) url.searchParams.delete(name);
-      url.searchParams.set("from", bars[Math.min(from, i)].dataset.start);
-      url.searchParams.set("to", bars[Math.max(from, i)].dataset.end);
-      from = null;
+      url.searchParams.set("from", chosen[0].dataset.start);
+      url.searchParams.set("to", chosen.at(-1).dataset.end);
       go(url.href);
-    });
+    };
   }
 });

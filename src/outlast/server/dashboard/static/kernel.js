@@ -1,8 +1,10 @@
 // The kernel: fetch the live block of this page again when the server says that it changed, and morph it in.
-const policy = globalThis.trustedTypes?.createPolicy("ui-fragment", { createHTML: (text) => text });
+const policy = globalThis.trustedTypes?.createPolicy("ui-fragment", { createHTML: text => text });
 export const $ = (selector, root = document) => root.querySelector(selector);
 export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-export const meta = (name) => $(`meta[name=${name}]`)?.content ?? "";
+export const on = (event, act, target = document) => target.addEventListener(event, act);
+export const emit = (event, detail) => document.dispatchEvent(new CustomEvent(event, { detail }));
+export const meta = name => $(`meta[name=${name}]`)?.content ?? "";
 export const root = $(".brand")?.getAttribute("href").replace(/\/$/, "") ?? "";
 
 // The only place where text becomes elements; it comes from our own server, which escaped it.
@@ -22,8 +24,8 @@ export function make(tag, attributes = {}, ...children) {
 // Make a look like b: same nodes where they can stay, so that focus, open menus, ticks and half-written text stay too.
 export function morph(a, b) {
   if (a.nodeType !== b.nodeType || a.nodeName !== b.nodeName) return void a.replaceWith(b);
-  if (a.nodeType === Node.TEXT_NODE) return void (a.data !== b.data && (a.data = b.data));
-  if (a.nodeType !== Node.ELEMENT_NODE || (a.hasAttribute("data-preserve") && a.getAttribute("data-preserve") === b.getAttribute("data-preserve"))) return;
+  if (a.nodeType === 3) return void (a.data !== b.data && (a.data = b.data));
+  if (a.nodeType !== 1 || ("preserve" in a.dataset && a.dataset.preserve === b.dataset.preserve)) return;
   attributes(a, b);
   if (a.matches("input, textarea, select")) return void field(a, b);
   if (a.tick) return a.tick();
@@ -46,7 +48,7 @@ function field(a, b) {
 }
 
 function children(a, b) {
-  const keyed = new Map([...a.children].filter((c) => c.id).map((c) => [c.id, c]));
+  const keyed = new Map([...a.children].filter(c => c.id).map(c => [c.id, c]));
   let at = a.firstChild;
   for (const next of [...b.childNodes]) {
     const known = next.id && keyed.get(next.id);
@@ -81,7 +83,7 @@ export async function refresh(url = location.href, { push, top } = {}) {
   if (answer.status === 401) return location.reload();
   const text = await answer.text().catch(() => null);
   if (text === null || mine.signal.aborted) return;
-  if (!answer.ok && answer.status !== 404) return void trouble(answer.status);
+  if (!answer.ok && answer.status !== 404) return emit("ui:toast", `Could not refresh (${answer.status})`);
   const html = parse(text), block = $("#live", html);
   if (!block) return location.assign(url);
   skew = Number(answer.headers.get("x-now")) - Date.now() || skew;
@@ -90,11 +92,7 @@ export async function refresh(url = location.href, { push, top } = {}) {
   say(html);
   morph($("#live"), block);
   if (top) $("#scroll")?.scrollTo(0, 0);
-  document.dispatchEvent(new Event("ui:shown"));
-}
-
-function trouble(status) {
-  document.dispatchEvent(new CustomEvent("ui:toast", { detail: { text: `Could not refresh (${status})`, bad: true } }));
+  emit("ui:shown");
 }
 
 // A list somebody reads does not move: new rows wait behind a button.
@@ -105,22 +103,22 @@ function freeze(target) {
 
 // What changed, for those who hear the page.
 function say(html) {
-  const fresh = $$("tbody tr[id]", html).filter((row) => !document.getElementById(row.id)).length;
+  const fresh = $$("tbody tr[id]", html).filter(row => !document.getElementById(row.id)).length;
   const before = $$("#live tbody tr[id]").length;
   if (before && fresh) $("#said").textContent = `${fresh} new ${fresh === 1 ? "row" : "rows"}`;
 }
 
 const busy = () => Boolean($("dialog[open], details.dd[open]")) || !getSelection().isCollapsed || document.activeElement?.closest("form.sheet, [data-hold]");
 
+const state = (name, text) => { const dot = $("#live-dot"); dot.dataset.state = name; if (dot.textContent !== text) dot.textContent = text; };
 let source, dirty = false;
 export function listen() {
-  const dot = $("#live-dot"), topics = $("#main")?.dataset.topics;
+  const topics = $("#main").dataset.topics;
   source?.close();
-  const state = (name, text) => { if (dot && dot.dataset.state !== name) { dot.dataset.state = name; dot.textContent = text; } };
   if (!topics) return state("live", "Ready");
   source = new EventSource(`${root}/ui/events?topics=${encodeURIComponent(topics)}`);
-  source.addEventListener("hello", () => { state("live", "Live"); flush(); });
-  source.addEventListener("changed", () => { dirty = true; flush(); document.dispatchEvent(new Event("ui:changed")); });
+  on("hello", () => { state("live", "Live"); flush(); }, source);
+  on("changed", () => { dirty = true; flush(); emit("ui:changed"); }, source);
   source.onerror = () => {
     state("connecting", "Reconnecting…");
     dirty = true;
@@ -138,13 +136,12 @@ export function live() {
   if (!$("#live")) return;
   listen();
   setInterval(flush, 400);
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) { dirty = true; listen(); return; }
+  on("visibilitychange", () => {
+    if (!document.hidden) return (dirty = true), listen();
     source?.close();
-    $("#live-dot").dataset.state = "paused";
-    $("#live-dot").textContent = "Paused";
+    state("paused", "Paused");
   });
-  addEventListener("popstate", () => go(location.href, false));
+  on("popstate", () => go(location.href, false), window);
 }
 
 // Another page of ours without loading everything again: title, topics and the live block are what differs.
@@ -163,5 +160,5 @@ export async function go(url, push = true) {
   tags = {};
   $("#main").focus({ preventScroll: true });
   listen();
-  document.dispatchEvent(new Event("ui:shown"));
+  emit("ui:shown");
 }

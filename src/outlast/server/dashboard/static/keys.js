@@ -1,11 +1,11 @@
 // The keyboard: every control with data-key is reached by it, lists by arrows, and ⌘K finds the rest.
-import { $, $$, go, make, meta, root } from "./kernel.js";
+import { $, $$, go, make, meta, on, root } from "./kernel.js";
 
-const typing = (node) => node.matches?.("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select, [contenteditable]");
-const words = (node) => (node.getAttribute("aria-label") || node.placeholder || [...(node.closest("label") ?? node).childNodes].filter((n) => n.localName !== "kbd").map((n) => n.textContent).join(" ")).trim().replace(/\s+/g, " ");
+const typing = node => node.matches?.("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select, [contenteditable]");
+const words = node => (node.getAttribute("aria-label") || node.placeholder || [...(node.closest("label") ?? node).childNodes].filter(n => n.localName !== "kbd").map(n => n.textContent).join(" ")).trim().replace(/\s+/g, " ");
 let chord = "", timer;
 
-document.addEventListener("keydown", (e) => {
+on("keydown", e => {
   if (e.defaultPrevented) return;
   const mod = e.metaKey || e.ctrlKey, key = e.key.length === 1 ? e.key.toLowerCase() : e.key;
   if (mod) return command(e, key);
@@ -24,8 +24,8 @@ document.addEventListener("keydown", (e) => {
 });
 
 function press(e, combination) {
-  const node = $$(`[data-key="${CSS.escape(combination)}"]`).find((n) => n.offsetParent !== null || n.closest("#side") || n.closest("details"));
-  if (!node || node.getAttribute("aria-disabled") === "true") return;
+  const node = $$(`[data-key="${CSS.escape(combination)}"]`).find(n => n.offsetParent !== null || n.closest("#side") || n.closest("details"));
+  if (!node || node.ariaDisabled === "true") return;
   e.preventDefault();
   if (node.matches("summary")) { node.parentElement.open = true; ($("input:checked, input, a, select", node.parentElement) ?? node).focus(); return; }
   if (typing(node)) { node.focus(); node.select?.(); } else node.click();
@@ -55,36 +55,36 @@ function inside(e, menu, key) {
 // The list: arrows move a mark, Enter opens, Space ticks.
 function rows(e, key) {
   if (!["ArrowDown", "ArrowUp", "Enter", " ", "Home", "End"].includes(key) || e.target.closest("trace-view, summary, button, a:not(.rowlink), [role=slider]")) return false;
-  const all = $$(".list tbody tr[id]"), at = all.findIndex((row) => row.classList.contains("cur"));
+  const all = $$(".list tbody tr[id]"), at = all.findIndex(row => row.matches(".cur"));
   if (!all.length || e.target.matches("input") && key === " ") return false;
   e.preventDefault();
   if (key === "Enter") { $(".rowlink", all[at])?.click(); return true; }
   if (key === " ") { all[at] && $("[name=pick]", all[at])?.click(); return true; }
-  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[key], row = all[Math.max(0, Math.min(all.length - 1, to))];
+  const row = all[{ ArrowDown: at + 1, ArrowUp: Math.max(0, at - 1), Home: 0 }[key] ?? Infinity] ?? all.at(-1);
   all[at]?.classList.remove("cur");
   row.classList.add("cur");
   row.scrollIntoView({ block: "nearest" });
   sessionStorage.setItem("cur" + location.pathname, row.id);
   return true;
 }
-document.addEventListener("ui:shown", () => {
+on("ui:shown", () => {
   const id = sessionStorage.getItem("cur" + location.pathname);
   if (id && !$("tr.cur")) document.getElementById(id)?.classList.add("cur");
 });
 
-document.addEventListener("ui:help", () => {
-  const shown = new Map($$("[data-key]").map((n) => [n.dataset.key, words(n)]));
-  for (const [key, what] of [["↑ ↓", "Move in the list"], ["Enter", "Open"], ["Space", "Select"], ["Esc", "Close, back"], ["1–9", "Choose in an open menu"], ["mod+Enter", "Send the form"], ["mod+b", "Menu on small screens"]]) shown.set(key, what);
-  $("#help dl").replaceChildren(...[...shown].map(([key, what]) => make("div", {}, make("dt", {}, make("kbd", {}, key.replace("mod", "⌘/Ctrl"))), make("dd", {}, what))));
+on("ui:help", () => {
+  const shown = new Map($$("[data-key]").map(n => [n.dataset.key, words(n)]));
+  $$("#help .made").forEach(row => row.remove());
+  $("#help dl").prepend(...[...shown].map(([key, what]) => make("div", { class: "made" }, make("dt", {}, make("kbd", {}, key.replace("mod", "⌘/Ctrl"))), make("dd", {}, what))));
   $("#help").showModal();
 });
 
 // The palette: pages and buttons of this page, and what the server finds.
 function palette() {
   const box = $("#palette"), input = $("input", box), list = $("ul", box);
-  const fixed = $$("#side > a[data-key], main [data-key]:not(input):not(summary)").map((n) => ({ text: words(n), hint: n.dataset.key, run: () => n.click() }));
+  const fixed = $$("#side > a[data-key], main [data-key]:not(input):not(summary)").map(n => ({ text: words(n), hint: n.dataset.key, run: () => n.click() }));
   let found = [], at = 0, asked = 0;
-  const choose = (item) => { box.close(); item?.run(); };
+  const choose = item => { box.close(); item?.run(); };
   const draw = () => {
     at = Math.max(0, Math.min(at, found.length - 1));
     list.replaceChildren(...found.map((item, i) => {
@@ -97,22 +97,22 @@ function palette() {
   };
   const look = async () => {
     const text = input.value.trim(), mine = ++asked;
-    found = fixed.filter((item) => item.text.toLowerCase().includes(text.toLowerCase()));
+    found = fixed.filter(item => item.text.toLowerCase().includes(text.toLowerCase()));
     at = 0;
     draw();
     if (!text) return;
-    const more = await fetch(`${root}/ui/find?q=${encodeURIComponent(text)}`).then((r) => r.json()).catch(() => []);
+    const more = await fetch(`${root}/ui/find?q=${encodeURIComponent(text)}`).then(r => r.json()).catch(() => []);
     if (mine !== asked) return;
-    found = [...found, ...more.map((item) => ({ ...item, run: () => go(root + item.href) }))];
+    found = [...found, ...more.map(item => ({ ...item, run: () => go(root + item.href) }))];
     draw();
   };
   input.value = "";
   input.oninput = look;
-  input.onkeydown = (e) => {
+  input.onkeydown = e => {
     if (e.key === "Enter") { e.preventDefault(); choose(found[at]); }
     if (e.key === "ArrowDown" || e.key === "ArrowUp") { e.preventDefault(); at += e.key === "ArrowDown" ? 1 : -1; draw(); }
   };
   look();
   box.showModal();
 }
-document.addEventListener("ui:palette", palette);
+on("ui:palette", palette);

@@ -1,35 +1,27 @@
 // The trace: a tree grid beside a timeline. Only the rows in view exist.
-import { go, make, now, refresh } from "./kernel.js";
+import { $, $$, go, now, on, refresh } from "./kernel.js";
 import { span as length } from "./elements.js";
 
 const ROW = 28, TICKS = 5;
-const box = (name, ...children) => make("div", { class: name }, ...children);
 
 customElements.define("trace-view", class extends HTMLElement {
   spans = []; rows = []; folded = new Set(); drawn = new Map(); zoom = 1; picked = new URL(location.href).searchParams.get("span");
 
   connectedCallback() {
-    this.setAttribute("role", "treegrid");
-    this.setAttribute("aria-label", "Trace");
-    this.find = make("input", { type: "search", placeholder: "Find spans", "aria-label": "Find spans", "data-key": "/" });
-    this.bad = make("input", { type: "checkbox" });
-    this.slider = make("input", { type: "range", min: 0, max: 5, step: 0.25, value: 0, "aria-label": "Zoom" });
-    this.ruler = box("tr-ruler", ...Array.from({ length: TICKS }, () => make("span")));
-    const grip = box("tr-split"), pad = (this.pad = box("tr-pad"));
-    this.body = box("tr-body", pad);
-    this.replaceChildren(box("tr-tools", this.find, make("label", {}, this.bad, "Errors only"), make("label", {}, "Zoom", this.slider)), box("tr-head", box("", "Span", grip), this.ruler), this.body,
-      box("tr-foot", ...["↑↓ move", "←→ fold", "E open all", "W close all", "0–9 level", "Q queue time", "[ ] zoom"].map((text) => make("span", {}, text))));
+    [this.find, this.bad, this.slider] = $$("input", this);
+    [this.ruler, this.body, this.pad] = [".tr-ruler", ".tr-body", ".tr-pad"].map(part => $(part, this));
+    const grip = $(".tr-split", this);
     this.find.oninput = this.bad.onchange = () => this.flatten();
     this.slider.oninput = () => this.scale(2 ** this.slider.value);
     this.body.onscroll = () => this.draw();
-    this.onkeydown = (e) => this.key(e);
-    this.onclick = (e) => this.click(e);
-    this.body.addEventListener("wheel", (e) => { if (e.ctrlKey) { e.preventDefault(); this.scale(this.zoom * (e.deltaY < 0 ? 1.25 : 0.8), e); } }, { passive: false });
-    grip.onpointerdown = (e) => grip.setPointerCapture(e.pointerId);
-    grip.onpointermove = (e) => { if (grip.hasPointerCapture(e.pointerId)) this.style.setProperty("--tree", `${Math.max(15, Math.min(80, ((e.clientX - this.getBoundingClientRect().left) / this.clientWidth) * 100))}%`); };
+    this.onkeydown = e => this.key(e);
+    this.onclick = e => this.click(e);
+    this.body.onwheel = e => { if (e.ctrlKey) { e.preventDefault(); this.scale(this.zoom * (e.deltaY < 0 ? 1.25 : 0.8), e); } };
+    grip.onpointerdown = e => grip.setPointerCapture(e.pointerId);
+    grip.onpointermove = e => { if (grip.hasPointerCapture(e.pointerId)) this.style.setProperty("--tree", `${Math.max(15, Math.min(80, ((e.clientX - this.getBoundingClientRect().left) / this.clientWidth) * 100))}%`); };
     (this.sight = new ResizeObserver(() => this.draw())).observe(this.body);
     this.timer = setInterval(() => this.open && !document.hidden && this.draw(), 250);
-    document.addEventListener("ui:changed", (this.changed = () => this.load()));
+    on("ui:changed", (this.changed = () => this.load()));
     this.load();
   }
 
@@ -45,14 +37,14 @@ customElements.define("trace-view", class extends HTMLElement {
     this.tag = answer.headers.get("etag");
     const said = await answer.json().catch(() => null);
     if (!said) return;
-    this.spans = said.spans.map((values) => Object.fromEntries(said.fields.map((name, i) => [name, values[i]])));
-    this.open = this.spans.some((s) => s.end === null);
+    this.spans = said.spans.map(values => Object.fromEntries(said.fields.map((name, i) => [name, values[i]])));
+    this.open = this.spans.some(s => s.end === null);
     this.flatten();
   }
 
   // The tree as a list of what is unfolded and found.
   flatten() {
-    const kids = new Map(), text = this.find.value.toLowerCase(), wanted = new Set(), all = new Map(this.spans.map((s) => [s.id, s]));
+    const kids = new Map(), text = this.find.value.toLowerCase(), wanted = new Set(), all = new Map(this.spans.map(s => [s.id, s]));
     for (const s of this.spans) (kids.get(s.parent) ?? kids.set(s.parent, []).get(s.parent)).push(s);
     const filtered = text || this.bad.checked;
     if (filtered) for (const s of this.spans) if (s.name.toLowerCase().includes(text) && (!this.bad.checked || s.status === "bad")) for (let up = s; up && !wanted.has(up.id); up = all.get(up.parent)) wanted.add(up.id);
@@ -84,7 +76,6 @@ customElements.define("trace-view", class extends HTMLElement {
     this.draw();
     const url = new URL(location.href);
     url.searchParams.set("span", id);
-    if (id === "run") url.searchParams.delete("span");
     history.replaceState({}, "", url);
     clearTimeout(this.soon);
     this.soon = setTimeout(refresh, 60);
@@ -103,12 +94,11 @@ customElements.define("trace-view", class extends HTMLElement {
 
   key(e) {
     if (e.target === this.find || e.target === this.slider || e.metaKey || e.ctrlKey || e.altKey) return;
-    const i = this.rows.findIndex((r) => r.s.id === this.picked), row = this.rows[i];
-    const to = (n) => { n = Math.max(0, Math.min(this.rows.length - 1, n)); this.show(n); this.pick(this.rows[n].s.id); };
-    const page = Math.floor(this.body.clientHeight / ROW);
+    const i = this.rows.findIndex(r => r.s.id === this.picked), row = this.rows[i];
+    const to = n => { n = Math.max(0, Math.min(this.rows.length - 1, n)); this.show(n); this.pick(this.rows[n].s.id); };
     const keys = {
-      ArrowDown: () => to(i + 1), ArrowUp: () => to(i - 1), Home: () => to(0), End: () => to(this.rows.length - 1), PageDown: () => to(i + page), PageUp: () => to(i - page),
-      ArrowLeft: () => row && (row.kids && !this.folded.has(row.s.id) ? this.fold(row.s.id, true) : row.s.parent && to(this.rows.findIndex((r) => r.s.id === row.s.parent))),
+      ArrowDown: () => to(i + 1), ArrowUp: () => to(i - 1), Home: () => to(0), End: () => to(this.rows.length - 1),
+      ArrowLeft: () => row && (row.kids && !this.folded.has(row.s.id) ? this.fold(row.s.id, true) : row.s.parent && to(this.rows.findIndex(r => r.s.id === row.s.parent))),
       ArrowRight: () => row?.kids && (this.folded.has(row.s.id) ? this.fold(row.s.id, false) : to(i + 1)),
       Enter: () => row?.s.href && go(this.dataset.root + row.s.href),
       e: () => { this.folded.clear(); this.flatten(); }, w: () => this.level(0), q: () => { this.noqueue = !this.noqueue; this.flatten(); }, "[": () => this.scale(this.zoom / 2), "]": () => this.scale(this.zoom * 2),
@@ -133,12 +123,12 @@ customElements.define("trace-view", class extends HTMLElement {
 
   draw() {
     if (!this.rows.length) return;
-    const [from, wide, t] = this.bounds(), x = (at) => ((at - from) / wide) * 100, seen = new Set();
+    const [from, wide, t] = this.bounds(), x = at => ((at - from) / wide) * 100, seen = new Set();
     [...this.ruler.children].forEach((tick, i) => { tick.style.left = `${((i + 1) / (TICKS + 1)) * 100}%`; tick.textContent = length(from - this.spans[0].start + (wide * (i + 1)) / (TICKS + 1)); });
     const first = Math.max(0, Math.floor(this.body.scrollTop / ROW) - 4), last = Math.min(this.rows.length, first + Math.ceil(this.body.clientHeight / ROW) + 8);
     for (let i = first; i < last; i++) { seen.add(this.rows[i].s.id); this.paint(i, x, t); }
     for (const [id, node] of this.drawn) if (!seen.has(id)) { node.remove(); this.drawn.delete(id); }
-    this.setAttribute("aria-rowcount", this.rows.length);
+    this.pad.ariaRowCount = this.rows.length;
   }
 
   paint(i, x, t) {
@@ -147,10 +137,7 @@ customElements.define("trace-view", class extends HTMLElement {
     node.style.top = `${i * ROW}px`;
     name.style.paddingLeft = `${6 + depth * 16}px`;
     const put = (n, text) => n.textContent !== text && (n.textContent = text);
-    node.setAttribute("aria-level", depth + 1);
-    node.setAttribute("aria-rowindex", i + 1);
-    node.setAttribute("aria-selected", s.id === this.picked);
-    kids ? node.setAttribute("aria-expanded", !closed) : node.removeAttribute("aria-expanded");
+    [node.ariaLevel, node.ariaRowIndex, node.ariaSelected, node.ariaExpanded] = [depth + 1, i + 1, s.id === this.picked, kids ? !closed : null];
     const look = `k-${point ? s.note : s.kind}${s.status === "bad" ? " s-bad" : ""}`;
     put(tw, kids ? (closed ? "▸" : "▾") : "");
     put(nm, s.name);
@@ -162,9 +149,9 @@ customElements.define("trace-view", class extends HTMLElement {
   }
 
   row(s) {
-    const name = make("div", { class: "tr-name", role: "gridcell" }, ...["tw", "kd", "nm", "dur"].map((c) => make("span", { class: c })));
-    const line = make("div", { class: "tr-line", role: "gridcell" }, ...Array.from({ length: TICKS }, (_, i) => { const mark = make("i"); mark.style.left = `${((i + 1) / (TICKS + 1)) * 100}%`; return mark; }), box(""));
-    const node = make("div", { class: "tr", role: "row", "data-id": s.id }, name, line);
+    const node = $("template", this).content.firstElementChild.cloneNode(true);
+    $$("i", node).forEach((mark, i) => (mark.style.left = `${((i + 1) / (TICKS + 1)) * 100}%`));
+    node.dataset.id = s.id;
     this.drawn.set(s.id, node);
     this.pad.append(node);
     return node;

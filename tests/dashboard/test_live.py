@@ -1,0 +1,143 @@
+"""Pages that stay open: a server that is killed and comes back, tabs that are hidden, traces that are long, lists that are huge."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from outlast.store import journal
+from tests.browser import watched
+from tests.dashboard import showcase
+from tests.dashboard.house import House
+from tests.databases import Address
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+OUTLAST = str(Path(sys.executable).parent / "outlast")
+
+
+async def serve(folder: Path, where: Address, port: int = 0) -> tuple[asyncio.subprocess.Process, int, str]:
+    """A server as people start it: process, port, and the link of its first start."""
+    command = ["server", "--port", str(port), "--data", str(folder / "data"), "--database", where.url, "--schema", where.schema]
+    process = await asyncio.create_subprocess_exec(OUTLAST, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        first = (await process.stdout.readline()).decode().strip()
+        port = int(first.rpartition(":")[2])
+        link = (await process.stdout.readline()).decode().strip().rpartition(" ")[2]
+    return process, port, link
+
+
+async def test_act_35_open_pages_recover_from_a_killed_server(chromium: Browser, where: Address, tmp_path: Path) -> None:
+    """The first start prints a link; nobody made a key yet, so every start does."""
+    process, port, link = await serve(tmp_path, where)
+    context = await chromium.new_context()
+    again: asyncio.subprocess.Process | None = None
+    try:
+        async with watched(context, f"http://127.0.0.1:{port}") as found:
+            found.allowed = ("ERR_", "Failed to load", "404")
+            page = found.page
+            await page.goto(link)
+            await page.get_by_role("button", name="Continue").click()
+            dot = page.locator("#live-dot")
+            await expect(dot).to_have_text("Live")
+            await page.evaluate("() => { window.marker = 1 }")
+            os.kill(process.pid, signal.SIGKILL)
+            await process.wait()
+            await expect(dot).to_have_text("Reconnecting…")
+            again, _, _ = await serve(tmp_path, where, port)
+            await expect(dot).to_have_text("Live")
+            assert await page.evaluate("() => window.marker") == 1
+    finally:
+        await context.close()
+        for one in (process, again):
+            if one is not None and one.returncode is None:
+                one.terminate()
+                await one.wait()
+
+
+async def test_a_server_with_open_pages_stops_at_once(chromium: Browser, where: Address, tmp_path: Path) -> None:
+    process, _, link = await serve(tmp_path, where)
+    context = await chromium.new_context()
+    try:
+        page = await context.new_page()
+        await page.goto(link)
+        await page.get_by_role("button", name="Continue").click()
+        await expect(page.locator("#live-dot")).to_have_text("Live")
+        began = time.monotonic()
+        process.terminate()
+        await process.wait()
+        assert time.monotonic() - began < 10  # uvicorn would wait 15 s for the open stream
+    finally:
+        await context.close()
+
+
+async def test_act_36_a_hidden_tab_listens_to_nothing_and_is_fresh_when_it_is_shown(house: House) -> None:
+    await house.worker()
+    async with house.page("/runs") as page:
+        await expect(page.locator("#live-dot")).to_have_text("Live")
+        await hide(page, True)
+        await expect(page.locator("#live-dot")).to_have_text("Paused")
+        async with asyncio.timeout(30):
+            while house.runtime.site.changes.listeners:
+                await asyncio.sleep(0.05)
+        run = await house.trigger()
+        await hide(page, False)
+        await expect(page.locator(f"#{run}")).to_be_visible()
+
+
+async def hide(page: Page, hidden: bool) -> None:
+    await page.evaluate(
+        "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
+        " document.dispatchEvent(new Event('visibilitychange')) }",
+        hidden,
+    )
+
+
+async def test_act_14_a_trace_of_five_thousand_spans_draws_what_is_seen(house: House) -> None:
+    await house.worker()
+    run = await house.trigger("report")
+    await house.claim()
+    at = house.engine.clock.now()
+    entries = [showcase.step(f"step {i}", i, at + i * 10, at + i * 10 + 8) for i in range(5_000)]
+    await house.engine.write(lambda tx: journal.insert(tx, [showcase.written(house.claimed[run].run, entry) for entry in entries]))
+    async with house.page(f"/runs/{run}") as page:
+        began = time.monotonic()
+        await page.reload()
+        await page.wait_for_selector(".tr")
+        took = time.monotonic() - began
+        await page.locator(".tr-pad").press("End")
+        await expect(page.locator(".tr[aria-selected=true]")).to_contain_text("step 4999")
+        await expect(page.locator(".insp h2").first).to_have_text("step 4999")
+        assert await page.locator(".tr").count() < 100
+        assert took < 5, took  # half a second on a machine of its own; tests share theirs
+
+
+@pytest.mark.full
+async def test_a_hundred_thousand_runs_are_listed_and_filtered_within_half_a_second(house: House) -> None:
+    await house.worker()
+    now = house.engine.clock.now()
+    await house.engine.write(
+        lambda tx: showcase.insert(tx, showcase.made(house.engine, house.version, 100_000, now=now, span_ms=6 * 86_400_000))
+    )
+    took: dict[str, float] = {}
+    for path in (
+        "/runs",
+        "/runs?status=FAILED",
+        "/runs?status=EXECUTING",
+        "/runs?tag=user:1003&status=COMPLETED",
+        "/runs?task=emails.send",
+        "/runs?q=user:10",
+    ):
+        await house.http.get(path)  # what is counted once in a while is counted
+        began = time.monotonic()
+        answer = await house.http.get(path)
+        took[path] = time.monotonic() - began
+        assert answer.status_code == 200
+    assert max(took.values()) < 0.5, took
