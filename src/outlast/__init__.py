@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from outlast import batch, hooks, metadata, queues, run, runs, schedules, tags, tasks, wait
+from outlast import batch, hooks, metadata, queues, run, runs, schedules, streams, tags, tasks, wait
 from outlast.batch import BatchItem
 from outlast.client.answers import RunHandle
 from outlast.client.connection import configure
@@ -60,6 +60,7 @@ __all__ = [
     "runs",
     "schedules",
     "step",
+    "streams",
     "sync",
     "tags",
     "task",

@@ -20,6 +20,14 @@ class Beside(Protocol):
         """An operation on the metadata of this run (self), its parent or root."""
         ...
 
+    def stream(self, whose: str, key: str, text: str) -> None:
+        """A chunk, as JSON, for a stream of this run, its parent, its root, or the run of an id."""
+        ...
+
+    def room(self) -> Coroutine[Any, Any, None]:
+        """Until not too much is under way."""
+        ...
+
     def flushed(self) -> Coroutine[Any, Any, None]:
         """Until all that was written is durable.
 

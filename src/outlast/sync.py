@@ -11,6 +11,7 @@ from outlast import queues as _queues
 from outlast import run
 from outlast import runs as _runs
 from outlast import schedules as _schedules
+from outlast import streams as _streams
 from outlast import tags as _tags
 from outlast import tasks as _tasks
 from outlast import wait as _wait
@@ -19,6 +20,7 @@ from outlast.client.answers import RunHandle
 from outlast.client.calls import blocking, blocking_pages
 from outlast.client.client import Noun
 from outlast.client.connection import Connection, configure
+from outlast.client.live import blocking_live
 from outlast.decorator import task
 from outlast.errors import AbortTaskRun, OutlastError, SubtaskFailed
 from outlast.hooks import local
@@ -68,6 +70,7 @@ __all__ = [
     "runs",
     "schedules",
     "step",
+    "streams",
     "tags",
     "task",
     "tasks",
@@ -99,6 +102,9 @@ class runs:
     reschedule = staticmethod(blocking(_runs.reschedule))
     poll = staticmethod(blocking(_runs.poll))
     logs = staticmethod(blocking_pages(_runs.logs))
+    subscribe = staticmethod(blocking_live(_runs.subscribe))
+    subscribe_tag = staticmethod(blocking_live(_runs.subscribe_tag))
+    subscribe_batch = staticmethod(blocking_live(_runs.subscribe_batch))
 
 
 class queues:
@@ -145,6 +151,16 @@ class metadata:
     flush = staticmethod(blocking(_metadata.flush))
     parent = _metadata.parent
     root = _metadata.root
+
+
+class streams:
+    """What a run makes while it makes it."""
+
+    define = staticmethod(_streams.define_blocking)
+    input = staticmethod(_streams.input_blocking)
+    append = staticmethod(blocking(_streams.append))
+    pipe = staticmethod(blocking(_streams.pipe))
+    read = staticmethod(blocking_live(_streams.read))
 
 
 class tags:

@@ -44,13 +44,14 @@ class Request(Generic[T]):
         parse: Callable[[bytes, Headers], T],
         *,
         json: Any = None,
+        content: bytes | None = None,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         self.method = method
         self.path = path
         self.parse = parse
-        self.body = None if json is None else msgspec.json.encode(json)
+        self.body = content if json is None else msgspec.json.encode(json)
         self.query = query
         self.headers = headers or {}
         self.id = str(uuid.uuid4())
@@ -247,6 +248,38 @@ def schedule_upcoming(schedule: str, count: int) -> Request[Sequence[datetime]]:
 def backfill_schedule(schedule: str, start: datetime, end: datetime) -> Request[int]:
     path = f"{_OWN_SCHEDULES}/{quote(schedule, safe='')}/backfill"
     return Request("POST", path, lambda c, _: _decode(c)["count"], json={"from": start.isoformat(), "to": end.isoformat()})
+
+
+class StreamRecord(msgspec.Struct, frozen=True):
+    seq: int
+    data: msgspec.Raw
+
+
+class StreamPart(msgspec.Struct, frozen=True):
+    """Records of a stream; `next` is the number of what follows, `done`: the run is over and this was all."""
+
+    records: list[StreamRecord]
+    next: int
+    done: bool
+
+
+_part = msgspec.json.Decoder(StreamPart).decode
+
+
+def poll_stream(run_id: str, key: str, start: int, wait_seconds: int) -> Request[StreamPart]:
+    path = f"/api/outlast/v1/runs/{quote(run_id, safe='')}/streams/{quote(key, safe='')}"
+    return Request("GET", path, lambda c, _: _part(c), query={"start": str(start), "wait": str(wait_seconds)})
+
+
+def write_stream(run_id: str, key: str, lines: list[str], writer: str, index: int) -> Request[None]:
+    path = f"/realtime/v1/streams/{quote(run_id, safe='')}/self/{quote(key, safe='')}"
+    headers = {"content-type": "application/x-ndjson", "x-client-id": writer, "x-resume-from-chunk": str(index)}
+    return Request("POST", path, lambda c, _: None, content="\n".join(lines).encode(), headers=headers)
+
+
+def send_input(run_id: str, key: str, data: str) -> Request[None]:
+    path = f"/realtime/v1/streams/{quote(run_id, safe='')}/input/{quote(key, safe='')}"
+    return Request("POST", path, lambda c, _: None, json={"data": msgspec.Raw(data.encode())})
 
 
 def whoami() -> Request[dict[str, Any]]:

@@ -156,8 +156,11 @@ def _settle(view: View, run: Run, stream: Stream) -> None:
     """Records go to the waits that began first, one to each. A wait whose time is over takes none."""
     waiters = {*journal.waiters(view.tx, [_waits(stream)])(), *view.new_waiters(_waits(stream))}
     view.need(sorted(waiters))
-    waiting = [(entry.began_at or 0, key) for _, key in waiters if (entry := view.entry(f"{run.id}:{key}")) and entry.status == "pending"]
-    for _, journal_key in sorted(waiting):
+    # of those that began in one millisecond: by their numbers in the code, which are at the end of their keys
+    waiting = [
+        (entry.began_at or 0, len(key), key) for _, key in waiters if (entry := view.entry(f"{run.id}:{key}")) and entry.status == "pending"
+    ]
+    for *_, journal_key in sorted(waiting):
         if journal_key.partition(":")[0] != str(run.journal):
             continue
         taken = _take(view, run, stream)

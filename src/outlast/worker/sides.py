@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 0.02  # gathered for so long: a subscriber sees a write within a tenth of a second
 FLUSH_ITEMS = 500  # or until there are so many
 FLUSH_BYTES = 256 * 1024
+MAX_UNANSWERED = 4  # messages under way, then whoever pipes waits for the server
 OUTSIDE = "~"  # hooks and middleware: they have no place in the function's tree of tasks
 _encode = msgspec.json.encode
 
@@ -77,6 +78,16 @@ class Sides:
             if whose == "self":
                 self._metadata, _ = metadata.apply(self.metadata, [_own(op)])
             self._add(target, _Change(*place, op))
+
+    def stream(self, whose: str, key: str, text: str) -> None:
+        with self._lock:
+            place = self._place(target := f"stream/{whose}/{key}")
+            if place is not None:
+                self._add(target, SideItem(*place, text))
+
+    async def room(self) -> None:
+        if len(self._unanswered) > MAX_UNANSWERED or len(self._waiting) > 2 * FLUSH_ITEMS:
+            await self.flushed()
 
     def _place(self, target: str) -> tuple[str, int] | None:
         """(scope, number) of a write; None when an execution before this one has made it."""

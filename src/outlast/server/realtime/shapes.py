@@ -194,7 +194,7 @@ def _answer(shape: Shape, offset: str, rows: Iterable[tuple[Pair, str]]) -> Resp
 
 def refetch(shape: Shape) -> Response:
     """Begin anew: what the client has cannot be gone on from."""
-    headers = {"electric-handle": shape.handle, "cache-control": "no-store"}
+    headers = {"electric-handle": shape.handle, "cache-control": "no-store", "x-should-retry": "false"}
     return Response(b'[{"headers":{"control":"must-refetch"}}]', 409, headers, "application/json")
 
 
