@@ -16,7 +16,7 @@ from outlast.hooks import Next, local
 from outlast.idempotency import idempotency_key
 from outlast.logs import logger
 from outlast.options import Debounce
-from outlast.queues import queue
+from outlast.queues import RateLimit, queue
 from outlast.results import Result
 from outlast.retry import Retry
 from outlast.scheduled import Cron, ScheduledPayload
@@ -40,6 +40,7 @@ __all__ = [
     "Next",
     "Outlast",
     "OutlastError",
+    "RateLimit",
     "Result",
     "Retry",
     "RunContext",

@@ -17,7 +17,7 @@ from outlast import queues, tasks
 from outlast.client import connection as connections
 from outlast.client.address import Address
 from outlast.config import Config
-from outlast.model.manifest import Manifest, QueueDefinition
+from outlast.model.manifest import Manifest
 from outlast.server.connected import ConnectionClosed as ServerSideClosed
 from outlast.server.runtime import Options, Runtime
 from outlast.worker.connection import ConnectionClosed as WorkerSideClosed
@@ -193,7 +193,7 @@ class _WorkerThread:
 def _manifest() -> Manifest:
     """The tasks and queues this program has registered by now."""
     definitions = [task.definition() for task in tasks.registry.tasks.values()]
-    shared = [QueueDefinition(name=q.name, concurrency_limit=q.concurrency_limit) for q in queues.registry.values()]
+    shared = [queues.definition(q) for q in queues.registry.values()]
     return Manifest(python=f"{sys.version_info.major}.{sys.version_info.minor}", content_hash="embedded", tasks=definitions, queues=shared)
 
 

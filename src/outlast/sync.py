@@ -26,7 +26,7 @@ from outlast.errors import AbortTaskRun, OutlastError, SubtaskFailed
 from outlast.hooks import local
 from outlast.idempotency import idempotency_key
 from outlast.logs import logger
-from outlast.queues import queue
+from outlast.queues import RateLimit, queue
 from outlast.steps import step as _step
 
 from . import hooks
@@ -50,6 +50,7 @@ __all__ = [
     "Debounce",
     "Next",
     "OutlastError",
+    "RateLimit",
     "Result",
     "Retry",
     "RunContext",

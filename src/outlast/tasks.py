@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
 import msgspec
 
-from outlast import children, durable, values
+from outlast import children, durable, queues, values
 from outlast import hooks as hook_module
 from outlast.batch import BatchItem, Items, send, wait_for_all
 from outlast.client import requests
@@ -21,7 +21,7 @@ from outlast.errors import ConfigurationError, DuplicateTaskId, NotBuiltYet, Tas
 from outlast.hooks import HookSet, Register
 from outlast.model import payload as packets
 from outlast.model.limits import TASK_ID
-from outlast.model.manifest import QueueDefinition, ScheduleDefinition, TaskDefinition
+from outlast.model.manifest import ScheduleDefinition, TaskDefinition
 from outlast.model.retry import Retry
 from outlast.options import TriggerOptions, WaitOptions, body
 from outlast.pending import Pending, PendingBatch, PendingResult
@@ -230,7 +230,7 @@ class Task(Generic[In, Out]):
     def definition(self) -> TaskDefinition:
         """What the server is told of this task."""
         o = self.options
-        queue = QueueDefinition(name=o.queue.name, concurrency_limit=o.queue.concurrency_limit) if o.queue else None
+        queue = queues.definition(o.queue) if o.queue else None
         return TaskDefinition(
             id=self.id,
             kind=self.kind,

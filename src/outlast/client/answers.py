@@ -105,6 +105,15 @@ class Concurrency(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     overridden_by: str | None = None
 
 
+class Rate(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """So many starts in a period."""
+
+    limit: int
+    period_ms: int
+    burst: int = 1
+    per_key: bool = False
+
+
 class QueueState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A queue now. `type` is task (a task's own) or custom."""
 
@@ -116,6 +125,9 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     paused: bool
     concurrency_limit: int | None = None
     concurrency: Concurrency | None = None
+    combined_concurrency_limit: int | None = None
+    rate_limit: Rate | None = None
+    max_size: int | None = None
 
 
 class Generator(msgspec.Struct, frozen=True):

@@ -33,6 +33,7 @@ class Placement(msgspec.Struct, frozen=True):
 class Catalog:
     def __init__(self) -> None:
         self._environments: dict[int, Environment] = {}
+        self._sizes: dict[tuple[int, str], int | None] = {}
         self._definitions: dict[tuple[int, str, str], TaskDefinition] = {}
         self._queues: dict[tuple[int, str], int] = {}
         self._lanes: OrderedDict[LaneKey, tuple[int, int]] = OrderedDict()
@@ -57,6 +58,7 @@ class Catalog:
         """Something may have changed elsewhere. Queue and lane ids never change."""
         self._environments.clear()
         self._definitions.clear()
+        self._sizes.clear()
 
     def environment(self, tx: Connection, env_id: int) -> Environment:
         found = self._environments.get(env_id)
@@ -82,6 +84,15 @@ class Catalog:
             found = self._queues[key] = row.id
             self._fresh.append(key)
         return found
+
+    def queue_size(self, tx: Connection, env_id: int, name: str) -> int | None:
+        """How many runs a queue may hold: by its own rule and by its environment's."""
+        key = (env_id, name)
+        if key not in self._sizes:
+            queue = store.queue(tx, env_id, name=name)
+            sizes = [queue.max_size if queue else None, self.environment(tx, env_id).max_queue_size]
+            self._sizes[key] = min((size for size in sizes if size is not None), default=None)
+        return self._sizes[key]
 
     def place(self, tx: Connection, env_id: int, task: str, queue: str | None, version: str | None) -> Placement:
         current = self.environment(tx, env_id).current_version

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import msgspec
+from msgspec.structs import replace
 
+from outlast.engine.rates import Budgets
 from outlast.engine.view import View
 from outlast.model import lifecycle
 from outlast.model.journal import Entry
@@ -16,7 +18,7 @@ from outlast.model.manifest import TaskDefinition
 from outlast.model.messages import Kind
 from outlast.model.refusal import Refusal
 from outlast.model.run import Execution, Run, RunData
-from outlast.store import catalog, journal, lanes, runs, sessions
+from outlast.store import catalog, journal, lanes, rates, runs, sessions
 from outlast.store.catalog import Environment
 from outlast.store.database import Later
 
@@ -86,7 +88,7 @@ def _claim_for(view: View, claims: Claims, env_id: int, demands: Sequence[Demand
     # the cached version is a guess: if another server has promoted one, the environment's row says so, and we look again
     version = view.catalog.environment(view.tx, env_id).current_version
     groups = groups_of(demands, env_id, version)
-    env, held, candidates = _look(view, env_id, groups)
+    env, held, candidates, budgets = _look(view, env_id, groups)
     if env.current_version != version:
         view.catalog.forget()
         claims.more.add(env_id)
@@ -94,12 +96,16 @@ def _claim_for(view: View, claims: Claims, env_id: int, demands: Sequence[Demand
     room = min(env.room - held, MAX_CLAIMS - len(claims.taken))
     if env.paused or room <= 0:
         return
-    take, is_full = _shared(view, groups, candidates, room, env)
+    take, is_full = _shared(groups, candidates, room, budgets)
     if not take:
         return
     picked, there = _pick(view, take, {c.base_id for c in chain(*candidates) if c.lane_id in take})
     by_route = {route: group for group in groups for route in group.routes}
+    before = len(claims.taken)
     started = sum(start(view, claims, run, by_route[run.route], env) for run in picked)
+    if budgets.controls:
+        keys = {c.lane_id: (c.queue_id, c.key) for c in chain(*candidates)}
+        budgets.spend(view, [c.before for c in claims.taken[before:]], keys)
     if started < there or len(claims.taken) >= MAX_CLAIMS or is_full:
         # expired entries made room, a run was held by somebody, or there is more than one flush takes.
         # A lane that somebody held was passed over, and whoever held it wakes us at its commit
@@ -140,19 +146,24 @@ def hold_environment(view: View, env_id: int) -> tuple[Later[Environment], Later
     return catalog.ask_environment(view.tx, env_id), lanes.slots_held(view.tx, env_id)
 
 
-def _look(view: View, env_id: int, groups: Sequence[Group]) -> tuple[Environment, int, list[list[Candidate]]]:
-    """The environment, the slots that are held in it, and for each group the lanes with something to do."""
+def _look(view: View, env_id: int, groups: Sequence[Group]) -> tuple[Environment, int, list[list[Candidate]], Budgets]:
+    """The environment, the slots that are held in it, for each group the lanes with something to do, and what they share."""
     asked_env, asked_held = hold_environment(view, env_id)
     asked_open = ask_open(view, groups)
-    asked = [lanes.candidates(view.tx, env_id, group.routes, group.wanted) for group in groups]
-    env = asked_env()
+    if not view.catalog.environment(view.tx, env_id).controlled:  # it becomes so with a new version, which we would notice
+        asked = [lanes.candidates(view.tx, env_id, group.routes, group.wanted) for group in groups]
+        env = asked_env()
+        only_open(groups, asked_open())
+        return env, asked_held(), [candidates(env.limit) for candidates in asked], Budgets()
+    env, held = asked_env(), asked_held()
     only_open(groups, asked_open())
-    return env, asked_held(), [candidates(env.limit) for candidates in asked]
+    budgets = Budgets(rates.controls(view.tx, env_id))
+    blocked = budgets.blocked(view)
+    asked = [lanes.candidates(view.tx, env_id, group.routes, group.wanted, blocked=blocked, now=view.now) for group in groups]
+    return env, held, [budgets.capped(view, candidates(env.limit)) for candidates in asked], budgets
 
 
-def _shared(
-    view: View, groups: Sequence[Group], candidates: Sequence[Sequence[Candidate]], room: int, env: Environment
-) -> tuple[dict[int, int], bool]:
+def _shared(groups: Sequence[Group], candidates: Sequence[Sequence[Candidate]], room: int, budgets: Budgets) -> tuple[dict[int, int], bool]:
     """How many runs to take from each lane, and whether there may be more lanes than were looked at.
 
     Groups take from the same bases and the same environment, one after the other.
@@ -164,8 +175,8 @@ def _shared(
         wanted = min(group.wanted, room)
         if wanted <= 0:
             break
-        left = [Candidate(c.lane_id, c.base_id, c.free - taken.get(c.base_id, 0)) for c in found[:wanted]]
-        shares = {lane_id: n for lane_id, n in share(left, wanted).items() if n > 0}
+        left = [replace(c, free=c.free - taken.get(c.base_id, 0)) for c in found[:wanted]]
+        shares = {lane_id: n for lane_id, n in share(left, wanted, budgets.left).items() if n > 0}
         for c in left:
             taken[c.base_id] = taken.get(c.base_id, 0) + shares.get(c.lane_id, 0)
         take.update(shares)

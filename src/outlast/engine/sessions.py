@@ -67,14 +67,15 @@ def _define_queues(view: View, env_id: int, manifest: Manifest) -> None:
     wanted = {q.name: q for q in manifest.queues}
     for task in manifest.tasks:
         queue = task.queue or QueueDefinition(name=task.queue_name)
-        if queue.name not in wanted or queue.concurrency_limit is not None:
+        if queue.name not in wanted or queue.has_rules:
             wanted[queue.name] = queue
     known = {queue.name: queue for queue in catalog.queues(view.tx, env_id, list(wanted))}
     for name, queue in sorted(wanted.items()):
         old = known.get(name)
-        if old is not None and old.limit == queue.concurrency_limit:
+        rules = (queue.concurrency_limit, queue.combined_limit, queue.rate, queue.max_size)
+        if old is not None and (old.limit, old.combined, old.rate, old.max_size) == rules:
             continue
-        catalog.upsert_queue(view.tx, public_id=view.new_id("queue"), env_id=env_id, name=name, limit=queue.concurrency_limit, now=view.now)
+        catalog.upsert_queue(view.tx, public_id=view.new_id("queue"), env_id=env_id, definition=queue, now=view.now)
         if old is not None:
             view.writes.work.append((view.new_id("work"), "reopen", f"{env_id}:{old.id}", view.now))
 

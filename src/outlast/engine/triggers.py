@@ -183,7 +183,7 @@ def _refusal(view: View, t: Trigger, place: Placement, parent: Run | None) -> Re
         )
     if parent is not None and parent.status is Status.CANCELED:
         return Refusal("run_cancelled", f"parent run {parent.id} was cancelled: its children are not started any more")
-    limit = view.catalog.environment(view.tx, t.env_id).max_queue_size
+    limit = view.catalog.queue_size(view.tx, t.env_id, place.queue)
     if limit is not None and place.queue_id is not None and _queued(view, place.queue_id) >= limit:
         return Refusal("queue_full", f"queue {place.queue} holds {limit} runs, its maximum: wait, or raise max_queue_size")
     return None

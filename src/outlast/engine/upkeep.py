@@ -8,10 +8,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from outlast.engine import attempts, batches, control, due, durable, gates, queues, schedules, sessions, tokens, triggers
+from outlast.engine import attempts, batches, control, due, durable, gates, queues, rates, schedules, sessions, tokens, triggers
 from outlast.engine.engine import Engine
 from outlast.engine.view import WAIT_TIMER
-from outlast.model.flow import Admit, Backfill, Fire
+from outlast.model.flow import Admit, Backfill, Fire, RateOpens
 from outlast.model.limits import LEASE_MS, STREAMS_KEPT_MS, TICKS_KEPT_MS, UPKEEP_MS
 from outlast.model.requests import (
     AbortBatch,
@@ -27,6 +27,7 @@ from outlast.model.requests import (
 )
 from outlast.store import catalog, events, idempotency, lanes, runs, timers
 from outlast.store import gates as gates_store
+from outlast.store import rates as rates_store
 from outlast.store import schedules as schedules_store
 from outlast.store import sessions as sessions_store
 from outlast.store import streams as streams_store
@@ -114,6 +115,8 @@ class Upkeep:
     def _due(self, kind: str, ref: str, due_at: int) -> asyncio.Future[Any]:
         if kind == WAIT_TIMER:
             return self.engine.submit(durable.wait_over, WaitOver(run_id=ref.partition(":")[0], entry_id=ref, due_at=due_at))
+        if kind == rates.TIMER:
+            return self.engine.submit(rates.rate_opens, RateOpens(ref=ref, due_at=due_at))
         if kind == tokens.TIMER:
             return self.engine.submit(tokens.time_out_token, TimeOutToken(token_id=ref, due_at=due_at))
         if kind == triggers.SEAL_TIMER:
@@ -227,6 +230,7 @@ class Upkeep:
         await self.engine.write(lambda tx: sessions_store.prune(tx, now - 86_400_000))
         await self.engine.write(lambda tx: schedules_store.prune_ticks(tx, now - TICKS_KEPT_MS, 1_000))
         await self.engine.write(lambda tx: gates_store.prune(tx, now - IDLE_LANE_MS, 500))
+        await self.engine.write(lambda tx: rates_store.prune(tx, now, 1_000))
         await self.engine.write(lambda tx: gates_store.prune_debounce(tx, now - IDLE_LANE_MS, 500))
         await self.engine.write(lambda tx: streams_store.prune(tx, now - STREAMS_KEPT_MS, 100))
         if idle := await self.engine.read(lambda tx: lanes.idle(tx, now - IDLE_LANE_MS, 500)):

@@ -15,6 +15,13 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
+class RateOpens(msgspec.Struct, frozen=True, kw_only=True):
+    """A timer of a rate: `ref` begins with the environment."""
+
+    ref: str
+    due_at: int
+
+
 class SaveSchedule(msgspec.Struct, frozen=True, kw_only=True):
     """Create (by its deduplication key, or anew) or update (by its id). Checked at the edge."""
 

@@ -23,12 +23,15 @@ class Lane(msgspec.Struct, kw_only=True):
     open: bool
 
 
-class Candidate(msgspec.Struct, frozen=True):
-    """A lane with something to do. `free` is what its base has left, shared by all lanes of that base."""
+class Candidate(msgspec.Struct):
+    """A lane with something to do. `free` is what its base has left, shared by all lanes of that base; `caps` name what else is."""
 
     lane_id: int
     base_id: int
     free: int
+    queue_id: int = 0
+    key: str = ""
+    caps: tuple[tuple[int, str], ...] = ()
 
 
 def route(version: str | None, kind: Literal["async", "thread"]) -> str:
@@ -57,8 +60,12 @@ def effective_limit(queue_limit: int | None, override: int | None, env_limit: in
     return env_limit if own is None else min(own, env_limit)
 
 
-def share(candidates: Sequence[Candidate], room: int) -> dict[int, int]:
-    """How many runs to take from each lane: a fair part for all first, then what is left to the same lanes in order."""
+def share(candidates: Sequence[Candidate], room: int, budgets: dict[tuple[int, str], int] | None = None) -> dict[int, int]:
+    """How many runs to take from each lane: a fair part for all first, then what is left to the same lanes in order.
+
+    What is taken of `budgets` is taken from them.
+    """
+    budgets = budgets if budgets is not None else {}
     take = {c.lane_id: 0 for c in candidates}
     left = {c.base_id: c.free for c in candidates}
     rounds = [-(-room // max(1, len(candidates))), room]  # a fair part rounded up, then everything
@@ -66,9 +73,11 @@ def share(candidates: Sequence[Candidate], room: int) -> dict[int, int]:
         for c in candidates:
             if room <= 0:
                 return take
-            n = min(part, left[c.base_id], room)
+            n = min(part, left[c.base_id], room, *(budgets[cap] for cap in c.caps))
             if n > 0:
                 take[c.lane_id] += n
                 left[c.base_id] -= n
+                for cap in c.caps:
+                    budgets[cap] -= n
                 room -= n
     return take

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from outlast.model.rate import Rate
 from outlast.model.retry import Retry
 from outlast.model.schedule import CatchUp, Overlap
 
@@ -16,6 +17,18 @@ PROTOCOL = 1
 class QueueDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     concurrency_limit: int | None = None
+    combined_limit: int | None = None  # of all concurrency keys together
+    rate: Rate | None = None
+    max_size: int | None = None  # a trigger beyond it is refused
+
+    @property
+    def is_controlled(self) -> bool:
+        """Whether a claim has more to look at than its lanes."""
+        return self.combined_limit is not None or self.rate is not None
+
+    @property
+    def has_rules(self) -> bool:
+        return self.is_controlled or self.concurrency_limit is not None or self.max_size is not None
 
 
 class ScheduleDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,6 +9,7 @@ import msgspec
 from outlast.model import payload as packets
 from outlast.model.duration import format_duration
 from outlast.model.failure import Failure
+from outlast.model.rate import Rate
 from outlast.model.run import Run, RunData, Status, status_flags
 from outlast.server.push import iso
 from outlast.store.batches import Batch
@@ -156,4 +157,13 @@ def queue(q: Queue, counts: tuple[int, int]) -> dict[str, Any]:
             "overriddenAt": iso(q.overridden_at),
             "overriddenBy": q.overridden_by,
         },
+        "combinedConcurrencyLimit": q.combined,
+        "rateLimit": _rate(q.rate),
+        "maxSize": q.max_size,
     }
+
+
+def _rate(rate: Rate | None) -> dict[str, Any] | None:
+    if rate is None:
+        return None
+    return {"limit": rate.limit, "periodMs": rate.period_ms, "burst": rate.burst, "perKey": rate.per_key}

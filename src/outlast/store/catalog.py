@@ -6,11 +6,15 @@ from collections.abc import Collection
 
 import msgspec
 
-from outlast.model.manifest import TaskDefinition
+from outlast.model.manifest import QueueDefinition, TaskDefinition
+from outlast.model.rate import Rate
 from outlast.store.database import Connection, Later, Row
 
-_ENV = "id, slug, type, limit_, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret, tokens_not_before"
-_QUEUE = "id, public_id, env_id, name, limit_, override_, overridden_at, overridden_by, paused"
+_ENV = "id, slug, type, limit_, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret, tokens_not_before, controlled"
+_QUEUE = (
+    "id, public_id, env_id, name, limit_, override_, overridden_at, overridden_by, paused, combined_, rate_limit,"
+    " rate_period_ms, rate_burst, rate_per_key, max_size"
+)
 _definition = msgspec.json.Decoder(TaskDefinition).decode
 
 
@@ -26,6 +30,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     max_ttl_ms: int | None
     signing_secret: str
     tokens_not_before: int  # unix seconds
+    controlled: bool  # it has queues with rates or combined limits
 
     @property
     def is_dev(self) -> bool:
@@ -47,6 +52,9 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     overridden_at: int | None
     overridden_by: str | None
     paused: bool
+    combined: int | None = None
+    rate: Rate | None = None
+    max_size: int | None = None
 
 
 def environments(tx: Connection) -> list[Environment]:
@@ -113,12 +121,20 @@ def queue_page(tx: Connection, env_id: int, *, offset: int, limit: int) -> tuple
     return total, [_queue(row) for row in rows]
 
 
-def upsert_queue(tx: Connection, *, public_id: str, env_id: int, name: str, limit: int | None, now: int) -> None:
+def upsert_queue(tx: Connection, *, public_id: str, env_id: int, definition: QueueDefinition, now: int) -> None:
+    rate = definition.rate
     tx.execute(
-        "INSERT INTO queues (public_id, env_id, name, limit_, created_at) VALUES (:public_id, :env, :name, :limit, :now)"
-        " ON CONFLICT (env_id, name) DO UPDATE SET limit_ = excluded.limit_",
-        public_id=public_id, env=env_id, name=name, limit=limit, now=now,
+        "INSERT INTO queues (public_id, env_id, name, limit_, combined_, rate_limit, rate_period_ms, rate_burst, rate_per_key, max_size,"
+        " created_at) VALUES (:public_id, :env, :name, :limit, :combined, :rate_limit, :period_ms, :burst, :per_key, :max_size, :now)"
+        " ON CONFLICT (env_id, name) DO UPDATE SET limit_ = excluded.limit_, combined_ = excluded.combined_,"
+        " rate_limit = excluded.rate_limit, rate_period_ms = excluded.rate_period_ms, rate_burst = excluded.rate_burst,"
+        " rate_per_key = excluded.rate_per_key, max_size = excluded.max_size",
+        public_id=public_id, env=env_id, name=definition.name, limit=definition.concurrency_limit, combined=definition.combined_limit,
+        rate_limit=rate.limit if rate else None, period_ms=rate.period_ms if rate else None, burst=rate.burst if rate else None,
+        per_key=int(rate.per_key) if rate else None, max_size=definition.max_size, now=now,
     )  # fmt: skip
+    if definition.is_controlled:
+        tx.execute("UPDATE environments SET controlled = 1 WHERE id = :id", id=env_id)
 
 
 def pause_queue(tx: Connection, queue_id: int, paused: bool) -> None:
@@ -182,16 +198,19 @@ def env_vars(tx: Connection, env_id: int) -> dict[str, str]:
 
 
 def _environment(row: Row) -> Environment:
-    id_, slug, type_, limit, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret, tokens_not_before = row
+    id_, slug, type_, limit, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret, tokens_not_before, controlled = row
     return Environment(
         id=id_, slug=slug, type=type_, limit=limit, burst=burst, paused=bool(paused), current_version=current_version,
         max_queue_size=max_queue_size, max_ttl_ms=max_ttl_ms, signing_secret=signing_secret, tokens_not_before=tokens_not_before,
+        controlled=bool(controlled),
     )  # fmt: skip
 
 
 def _queue(row: Row) -> Queue:
-    id_, public_id, env_id, name, limit, override, overridden_at, overridden_by, paused = row
+    id_, public_id, env_id, name, limit, override, overridden_at, overridden_by, paused, combined, rate, *rest = row
+    period_ms, burst, per_key, most = rest
     return Queue(
         id=id_, public_id=public_id, env_id=env_id, name=name, limit=limit, override=override,
-        overridden_at=overridden_at, overridden_by=overridden_by, paused=bool(paused),
+        overridden_at=overridden_at, overridden_by=overridden_by, paused=bool(paused), combined=combined,
+        rate=None if rate is None else Rate(limit=rate, period_ms=period_ms, burst=burst, per_key=bool(per_key)), max_size=most,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from outlast.model.lane import Candidate, Lane
 from outlast.model.run import Run
@@ -93,34 +94,48 @@ def save_open(tx: Connection, bases: Collection[int]) -> None:
     )
 
 
-def candidates(tx: Connection, env_id: int, routes: Sequence[str], limit: int) -> Callable[[int], list[Candidate]]:
+def candidates(
+    tx: Connection, env_id: int, routes: Sequence[str], limit: int, *, blocked: Collection[int] = (), now: int | None = None
+) -> Callable[[int], list[Candidate]]:
     """Lanes with room, oldest head first; call it with the environment's limit.
 
-    A lane whose base somebody holds is skipped, not waited for.
+    A lane whose base somebody holds is skipped, not waited for. `blocked` are queues to leave out; with `now`, so are keys whose
+    rate allows no start yet.
     """
+    rules = ""
+    params: dict[str, Any] = {}
+    if blocked:
+        rules = " AND NOT (l.queue_id {in:blocked})"
+        params["blocked"] = list(blocked)
+    if now is not None:
+        rules += " AND NOT EXISTS (SELECT 1 FROM rates t WHERE t.queue_id = l.queue_id AND t.key = l.key AND t.open_at > :now)"
+        params["now"] = now
     rows = tx.ask(
-        "SELECT l.id, b.id, COALESCE(q.override_, q.limit_), b.used"
+        "SELECT l.id, b.id, COALESCE(q.override_, q.limit_), b.used, l.queue_id, l.key"
         "  FROM lanes l JOIN lanes b ON b.id = l.base_id JOIN queues q ON q.id = l.queue_id"
-        " WHERE l.env_id = :env AND l.open = 1 AND l.route {in:routes} ORDER BY l.head LIMIT :limit"
+        " WHERE l.env_id = :env AND l.open = 1 AND l.route {in:routes}"
+        + rules
+        + " ORDER BY l.head LIMIT :limit"
         + (" FOR NO KEY UPDATE OF b SKIP LOCKED" if tx.is_postgres else ""),
-        env=env_id, routes=list(routes), limit=limit,
+        env=env_id, routes=list(routes), limit=limit, **params,
     )  # fmt: skip
     return lambda env_limit: _with_room(rows(), env_limit)
 
 
 def _with_room(rows: Sequence[Row], env_limit: int) -> list[Candidate]:
     found: list[Candidate] = []
-    for lane_id, base_id, own, used in rows:
+    for lane_id, base_id, own, used, queue_id, key in rows:
         free = (env_limit if own is None else min(own, env_limit)) - used
         if free > 0:
-            found.append(Candidate(lane_id, base_id, free))
+            found.append(Candidate(lane_id, base_id, free, queue_id, key))
     return found
 
 
 def limits(tx: Connection, bases: Collection[int]) -> Later[dict[int, tuple[int | None, int | None, bool]]]:
-    """(limit, its override, paused) of the queue of each base."""
+    """(limit, its override, whether a hand-off is out of the question) of the queue of each base: paused, or with rules of a claim."""
     rows = tx.ask(
-        "SELECT b.id, q.limit_, q.override_, q.paused FROM lanes b JOIN queues q ON q.id = b.queue_id WHERE b.id {in:bases}",
+        "SELECT b.id, q.limit_, q.override_, q.paused + CASE WHEN q.combined_ IS NULL AND q.rate_limit IS NULL THEN 0 ELSE 1 END"
+        " FROM lanes b JOIN queues q ON q.id = b.queue_id WHERE b.id {in:bases}",
         bases=sorted(bases),
     )
     return lambda: {row[0]: (row[1], row[2], bool(row[3])) for row in rows()}

@@ -17,7 +17,7 @@ import msgspec
 
 from outlast import queues, tasks
 from outlast.config import Config
-from outlast.model.manifest import Manifest, QueueDefinition, TaskDefinition
+from outlast.model.manifest import Manifest, TaskDefinition
 from outlast.tasks import Task
 
 CONFIG = "outlast_config.py"
@@ -60,7 +60,7 @@ def discover(project: Path, modules: list[str] | None = None) -> Discovery:
         python=".".join(platform.python_version_tuple()[:2]),
         content_hash=_hash(project, files),
         tasks=definitions,
-        queues=[QueueDefinition(name=q.name, concurrency_limit=q.concurrency_limit) for q in queues.registry.values()],
+        queues=[queues.definition(q) for q in queues.registry.values()],
     )
     return Discovery(manifest, config, failures)
 

@@ -79,3 +79,21 @@ CREATE TABLE env_vars (
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (env_id, name)
 );
+
+-- combined_ bounds all concurrency keys of a queue together; a rate is so many starts in a period, for each key or for all
+ALTER TABLE queues ADD COLUMN combined_ BIGINT;
+ALTER TABLE queues ADD COLUMN rate_limit BIGINT;
+ALTER TABLE queues ADD COLUMN rate_period_ms BIGINT;
+ALTER TABLE queues ADD COLUMN rate_burst BIGINT;
+ALTER TABLE queues ADD COLUMN rate_per_key SMALLINT;
+ALTER TABLE queues ADD COLUMN max_size BIGINT;
+ALTER TABLE environments ADD COLUMN controlled SMALLINT NOT NULL DEFAULT 0;
+
+-- filled_at: when, in microseconds, nothing of the rate's past starts counts any more; open_at, in ms: when the next run may start
+CREATE TABLE rates (
+    queue_id BIGINT NOT NULL,
+    key TEXT NOT NULL,
+    filled_at BIGINT NOT NULL,
+    open_at BIGINT NOT NULL,
+    PRIMARY KEY (queue_id, key)
+) {without_rowid};

@@ -1,0 +1,176 @@
+"""Whatever is triggered, claimed, ended and cancelled, on whichever server: limits hold at every committed state, and no key starves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from outlast.engine.claim import Claimed
+from outlast.model.manifest import QueueDefinition, TaskDefinition
+from outlast.model.rate import Rate
+from outlast.model.requests import DebounceBy
+from outlast.store import runs
+from tests.databases import Address, fresh_schema
+from tests.engine.house import START, FakeClock, House, open_house
+
+KEYS = st.sampled_from(["a", "b", "c"])
+RATE = Rate(limit=3, period_ms=3_000, burst=2, per_key=True)
+SERVERS = {"sqlite": 1, "postgresql": 2}
+TASKS = [
+    TaskDefinition(id="limited", queue=QueueDefinition(name="limited", concurrency_limit=2, combined_limit=3)),
+    TaskDefinition(id="rated", queue=QueueDefinition(name="rated", rate=RATE)),
+    TaskDefinition(id="single", singleton="queue"),
+    TaskDefinition(id="only", singleton="skip"),
+]
+
+
+def machine(address: Callable[[], Any], servers: int) -> type[RuleBasedStateMachine]:
+    class Flow(RuleBasedStateMachine):
+        """Several engines on one database under one clock."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.loop = asyncio.new_event_loop()
+            self.clock = FakeClock(START)
+            self.executing: list[tuple[House, Claimed]] = []
+            self.starts: list[tuple[str, str, int]] = []
+            self.made: list[str] = []
+            self.turn = 0
+            self.place = address()
+            where = self.place.__enter__()
+            self.open = [open_house(where, clock=self.clock, seed=n) for n in range(servers)]
+            self.houses = [self.do(context.__aenter__()) for context in self.open]
+            for house in self.houses:
+                self.do(house.work(*TASKS))
+
+        def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+            return self.loop.run_until_complete(work)
+
+        @property
+        def house(self) -> House:
+            self.turn += 1
+            return self.houses[self.turn % len(self.houses)]
+
+        @rule(task=st.sampled_from(["limited", "rated", "single", "only"]), key=KEYS)
+        def trigger(self, task: str, key: str) -> None:
+            self.made.append(self.do(self.house.trigger(task, concurrency_key=key)))
+
+        @rule(key=KEYS, seconds=st.integers(1, 4))
+        def debounce(self, key: str, seconds: int) -> None:
+            by = DebounceBy(key=key, delay_ms=seconds * 1_000, max_delay_ms=8_000)
+            self.made.append(self.do(self.house.trigger("rated", debounce=by, concurrency_key=key)))
+
+        @rule(n=st.integers(1, 6))
+        def claim(self, n: int) -> None:
+            house = self.house
+            for claimed in self.do(house.claim(n)):
+                self.executing.append((house, claimed))
+                self.starts.append((claimed.run.task, claimed.run.concurrency_key or "", self.clock.now()))
+
+        @precondition(lambda self: bool(self.executing))
+        @rule(which=st.integers(0, 50), outcome=st.sampled_from(["ok", "failed"]))
+        def end(self, which: int, outcome: str) -> None:
+            house, claimed = self.executing.pop(which % len(self.executing))
+            self.do(house.end(claimed, outcome))
+
+        @precondition(lambda self: bool(self.made))
+        @rule(which=st.integers(0, 50))
+        def cancel(self, which: int) -> None:
+            self.do(self.house.cancel(self.made[which % len(self.made)]))
+
+        @rule(seconds=st.sampled_from([0.3, 1.0, 2.5]))
+        def later(self, seconds: float) -> None:
+            self.clock.advance(seconds=seconds)
+            for house in self.houses:
+                self.do(house.later(seconds=0))
+
+        @invariant()
+        def limits_hold(self) -> None:
+            rows = self.do(
+                self.houses[0].engine.read(
+                    lambda tx: tx.all(
+                        "SELECT r.task, r.concurrency_key, r.id FROM slots s JOIN runs r ON r.id = s.run_id WHERE r.status <> 'CANCELED'"
+                    )
+                )
+            )
+            held = Counter((task, key) for task, key, _ in rows)
+            assert all(n <= 2 for (task, _), n in held.items() if task == "limited"), held
+            assert sum(n for (task, _), n in held.items() if task == "limited") <= 3, held
+            assert all(n <= 1 for (task, _), n in held.items() if task in ("single", "only")), held
+
+        @invariant()
+        def rates_hold(self) -> None:
+            for key in ("a", "b", "c"):
+                times = [at for task, found, at in self.starts if (task, found) == ("rated", key)]
+                for start in times:
+                    assert sum(start <= at < start + RATE.period_ms for at in times) <= RATE.limit + RATE.burst - 1, times
+
+        def teardown(self) -> None:
+            try:
+                self.nobody_starves()
+            finally:
+                for context in reversed(self.open):
+                    self.do(context.__aexit__(None, None, None))
+                self.loop.close()
+                self.place.__exit__(None, None, None)
+
+        def nobody_starves(self) -> None:
+            """Whoever is patient sees every run end."""
+            left, found = -1, list[Any]()
+            for _ in range(400):
+                while self.executing:
+                    house, claimed = self.executing.pop()
+                    self.do(house.end(claimed))
+                self.later(1.0)
+                self.claim(6)
+                found = self.do(self.houses[0].engine.read(lambda tx: runs.read(tx, self.made)))
+                left = sum(not run.is_final for run in found)
+                if not left:
+                    break
+            assert left <= 0, [run for run in found if not run.is_final]
+            self.do(self.houses[0].assert_sound())
+
+    return Flow
+
+
+def check(kind: str, request: pytest.FixtureRequest, examples: int, steps: int) -> None:
+    address = _sqlite if kind == "sqlite" else partial(fresh_schema, request.getfixturevalue("postgres_url"))
+    run_state_machine_as_test(
+        machine(address, SERVERS[kind]),
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, database=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+            derandomize=True,
+        ),
+    )  # fmt: skip
+
+
+def _sqlite() -> Any:
+    import tempfile
+    from contextlib import contextmanager
+
+    @contextmanager
+    def place() -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Address(f"sqlite:///{folder}/outlast.db")
+
+    return place()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_limits_hold_at_every_committed_state_and_no_key_starves(kind: str, request: pytest.FixtureRequest) -> None:
+    check(kind, request, examples=6, steps=25)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_limits_hold_at_every_committed_state_for_long(kind: str, request: pytest.FixtureRequest) -> None:
+    check(kind, request, examples=150, steps=50)
