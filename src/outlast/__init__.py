@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from outlast import batch, hooks, metadata, queues, run, runs, schedules, streams, tags, tasks, wait
+from outlast import auth, batch, deployments, hooks, idempotency, metadata, queues, run, runs, schedules, streams, tags, tasks, wait
 from outlast.batch import BatchItem
 from outlast.client.answers import RunHandle
 from outlast.client.connection import configure
@@ -48,9 +48,12 @@ __all__ = [
     "ScheduledPayload",
     "SubtaskFailed",
     "Task",
+    "auth",
     "batch",
     "configure",
+    "deployments",
     "hooks",
+    "idempotency",
     "idempotency_key",
     "local",
     "logger",

@@ -9,6 +9,7 @@ from typing import Literal
 from outlast import current
 from outlast.errors import InvalidValue
 from outlast.model.limits import MAX_KEY_CHARS
+from outlast.pending import Pending
 
 Scope = Literal["run", "attempt", "global"]
 
@@ -48,6 +49,35 @@ def idempotency_key(key: str | Sequence[str], *, scope: Scope = "run") -> Idempo
             parts.append(str(attempt.ctx.attempt.number))
     hashed = hashlib.sha256("-".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
     return IdempotencyKey(hashed, key=text, scope=scope)
+
+
+def reset(
+    task: str, key: str | Sequence[str], *, scope: Scope | None = None, parent_run_id: str | None = None, attempt_number: int | None = None
+) -> Pending[str]:
+    """Give a key back, so that the next trigger of the task with it makes a new run. Gives the key as it is stored.
+
+    An object of `idempotency_key` says its own scope. A raw key was global outside of tasks; of one that was used inside, say
+    the scope and the run, or the attempt, it counted in.
+
+    Raises:
+        InvalidValue: a scope without the ids it needs.
+        ApiError: 404, no run of the task has the key.
+    """
+    from outlast.client import requests
+    from outlast.client.calls import call
+
+    return call("idempotency.reset(…)", requests.reset_key(task, str(_stored(key, scope, parent_run_id, attempt_number))))
+
+
+def _stored(key: str | Sequence[str], scope: Scope | None, run_id: str | None, attempt: int | None) -> str:
+    if isinstance(key, IdempotencyKey):
+        return key
+    parts = [key] if isinstance(key, str) else list(key)
+    if scope in ("run", "attempt"):
+        if run_id is None or (scope == "attempt" and attempt is None):
+            raise InvalidValue(f"scope={scope!r} needs parent_run_id{' and attempt_number' if scope == 'attempt' else ''}")
+        parts += [run_id] if scope == "run" else [run_id, str(attempt)]
+    return hashlib.sha256("-".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def hashed(key: str | Sequence[str]) -> IdempotencyKey:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from outlast import auth as _auth
 from outlast import batch as _batch
+from outlast import deployments as _deployments
+from outlast import idempotency as _idempotency
 from outlast import metadata as _metadata
 from outlast import queues as _queues
 from outlast import run
@@ -58,9 +61,12 @@ __all__ = [
     "ScheduledPayload",
     "SubtaskFailed",
     "Task",
+    "auth",
     "batch",
     "configure",
+    "deployments",
     "hooks",
+    "idempotency",
     "idempotency_key",
     "local",
     "logger",
@@ -137,6 +143,28 @@ class schedules:
     backfill = staticmethod(blocking(_schedules.backfill))
 
 
+class auth:
+    """Public tokens, for browsers and whoever else should not have a key."""
+
+    create_public_token = staticmethod(blocking(_auth.create_public_token))
+    create_trigger_public_token = staticmethod(blocking(_auth.create_trigger_public_token))
+    create_batch_trigger_public_token = staticmethod(blocking(_auth.create_batch_trigger_public_token))
+
+
+class deployments:
+    """The versions of an environment."""
+
+    list = staticmethod(blocking_pages(_deployments.list))
+    retrieve = staticmethod(blocking(_deployments.retrieve))
+    retrieve_current = staticmethod(blocking(_deployments.retrieve_current))
+
+
+class idempotency:
+    """Keys that make one run."""
+
+    reset = staticmethod(blocking(_idempotency.reset))
+
+
 class metadata:
     """What a run shows of itself while it runs."""
 
@@ -200,6 +228,9 @@ class Client:
         self.batch = batch if TYPE_CHECKING else Noun(batch, self._connection)
         self.runs = runs if TYPE_CHECKING else Noun(runs, self._connection)
         self.queues = queues if TYPE_CHECKING else Noun(queues, self._connection)
+        self.auth = auth if TYPE_CHECKING else Noun(auth, self._connection)
+        self.deployments = deployments if TYPE_CHECKING else Noun(deployments, self._connection)
+        self.idempotency = idempotency if TYPE_CHECKING else Noun(idempotency, self._connection)
         self.schedules = schedules if TYPE_CHECKING else Noun(schedules, self._connection)
 
     def __enter__(self) -> Self:

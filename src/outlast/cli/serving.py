@@ -12,7 +12,8 @@ from pathlib import Path
 
 import uvicorn
 
-from outlast.server import public_tokens
+from outlast.errors import ConfigurationError
+from outlast.server import public_tokens, rates
 from outlast.server.runtime import Options, Runtime
 from outlast.settings import Settings
 from outlast.store.database import DatabaseUnusable
@@ -50,7 +51,17 @@ def options(settings: Settings, *, open_dashboard: bool = False) -> Options:
         payload_store=settings.payload_store,
         max_token_seconds=min(settings.max_token_seconds, public_tokens.LIMIT_SECONDS),
         public_url=settings.public_url,
+        key_rate=_rate(settings, "key_rate"),
+        token_rate=_rate(settings, "token_rate"),
+        batch_rate=_rate(settings, "batch_rate"),
     )
+
+
+def _rate(settings: Settings, name: str) -> rates.Rate | None:
+    try:
+        return rates.parse(settings.values[name].value)
+    except ValueError as error:
+        raise ConfigurationError(f"OUTLAST_{name.upper()}: {error}") from error
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -73,6 +73,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     error: RunError | None = None
     attempt_count: int = 0
     related_runs: dict[str, Any] = {}
+    payload_presigned_url: str | None = None  # a large value is fetched from there, which `runs.retrieve` does by itself
+    output_presigned_url: str | None = None
 
 
 class BatchError(msgspec.Struct, frozen=True, rename="camel"):
@@ -169,6 +171,19 @@ class Tick(msgspec.Struct, frozen=True, rename="camel"):
     at: datetime
     run_id: str | None = None
     reason: str | None = None
+
+
+class DeploymentState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A version of an environment's code."""
+
+    id: str
+    version: str
+    short_code: str
+    status: str
+    runtime: str | None = None
+    runtime_version: str | None = None
+    created_at: datetime
+    deployed_at: datetime | None = None
 
 
 class LogLine(msgspec.Struct, frozen=True):

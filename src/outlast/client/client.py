@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from outlast import batch, queues, runs, schedules, tasks
+from outlast import auth, batch, deployments, idempotency, queues, runs, schedules, tasks
 from outlast.client.address import find
 from outlast.client.calls import bound
 from outlast.client.connection import Connection
@@ -35,6 +35,9 @@ class Client:
         self.batch = batch if TYPE_CHECKING else Noun(batch, self._connection)
         self.runs = runs if TYPE_CHECKING else Noun(runs, self._connection)
         self.queues = queues if TYPE_CHECKING else Noun(queues, self._connection)
+        self.auth = auth if TYPE_CHECKING else Noun(auth, self._connection)
+        self.deployments = deployments if TYPE_CHECKING else Noun(deployments, self._connection)
+        self.idempotency = idempotency if TYPE_CHECKING else Noun(idempotency, self._connection)
         self.schedules = schedules if TYPE_CHECKING else Noun(schedules, self._connection)
 
     async def __aenter__(self) -> Self:

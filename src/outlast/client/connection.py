@@ -126,7 +126,8 @@ class Connection:
             self._sync = None
 
     def _headers(self, request: Request[Any]) -> dict[str, str]:
-
+        if request.is_anonymous:
+            return dict(request.headers)
         headers = {
             "authorization": f"Bearer {self.address.key}",
             "content-type": "application/json",

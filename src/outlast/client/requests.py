@@ -13,6 +13,7 @@ import msgspec
 from outlast.client.answers import (
     BatchHandle,
     BatchState,
+    DeploymentState,
     LogLine,
     Page,
     QueueState,
@@ -35,7 +36,7 @@ QueueKind = Literal["id", "task", "custom"]
 class Request(Generic[T]):
     """One call. Its id stays the same over all its tries, so that the server does the work once."""
 
-    __slots__ = ("body", "headers", "id", "method", "parse", "path", "query")
+    __slots__ = ("body", "headers", "id", "is_anonymous", "method", "parse", "path", "query")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Request(Generic[T]):
         content: bytes | None = None,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
+        is_anonymous: bool = False,
     ) -> None:
         self.method = method
         self.path = path
@@ -54,6 +56,7 @@ class Request(Generic[T]):
         self.body = content if json is None else msgspec.json.encode(json)
         self.query = query
         self.headers = headers or {}
+        self.is_anonymous = is_anonymous  # an address that is its own proof, perhaps of another host: the key stays here
         self.id = str(uuid.uuid4())
 
 
@@ -79,6 +82,15 @@ def batch(items: list[dict[str, Any]], options: dict[str, Any] | None = None) ->
 
 def retrieve_run(run_id: str) -> Request[Run]:
     return Request("GET", f"/api/v3/runs/{quote(run_id, safe='')}", lambda content, _: parse_run(_decode(content)))
+
+
+def download(url: str) -> Request[Any]:
+    """A large value, as plain JSON."""
+
+    def parse(content: bytes, headers: Headers) -> Any:
+        return packets.to_json(content.decode(), headers.get("content-type", packets.JSON).partition(";")[0])
+
+    return Request("GET", url, parse, is_anonymous=True)
 
 
 def list_runs(query: dict[str, str]) -> Request[Page[Run]]:
@@ -284,6 +296,27 @@ def send_input(run_id: str, key: str, data: str) -> Request[None]:
 
 def whoami() -> Request[dict[str, Any]]:
     return Request("GET", "/api/outlast/v1/whoami", lambda c, _: _decode(c))
+
+
+def public_token(body: dict[str, Any]) -> Request[str]:
+    return Request("POST", "/api/v1/auth/public-tokens", lambda c, _: _decode(c)["token"], json=body)
+
+
+def reset_key(task: str, key: str) -> Request[str]:
+    return Request("POST", f"/api/v1/idempotencyKeys/{quote(key, safe='')}/reset", _id, json={"taskIdentifier": task})
+
+
+def list_deployments(query: dict[str, str]) -> Request[Page[DeploymentState]]:
+    def parse(content: bytes, _: Headers) -> Page[DeploymentState]:
+        answer = _decode(content)
+        return Page(msgspec.convert(answer["data"], list[DeploymentState]), answer["pagination"].get("next"))
+
+    return Request("GET", "/api/v1/deployments", parse, query=query)
+
+
+def retrieve_deployment(name: str) -> Request[DeploymentState]:
+    path = f"/api/v1/deployments/{quote(name, safe='')}"
+    return Request("GET", path, lambda c, _: msgspec.json.decode(c, type=DeploymentState))
 
 
 _TOKENS = "/api/v1/waitpoints/tokens"

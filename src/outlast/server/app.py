@@ -30,7 +30,7 @@ from outlast.server.api import (
     tokens,
     trace,
 )
-from outlast.server.context import Context, answer, of
+from outlast.server.context import LIMITS, Context, answer, of
 from outlast.server.payload_store import StoreFailed
 from outlast.server.problem import Problem, respond
 from outlast.server.realtime import routes as realtime
@@ -73,6 +73,8 @@ class Endpoint:
             response = cors.preflight(request) if scope["method"] == "OPTIONS" else await self._handler(request)
         except Exception as error:
             response = _explain(scope["path"], error)
+        if (limits := scope.get(LIMITS)) is not None:
+            response.headers.update(limits)
         if self._public and "origin" in request.headers:
             cors.open_to_browsers(response)
         await response(scope, receive, send)

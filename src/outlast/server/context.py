@@ -15,9 +15,11 @@ from outlast.server import public_tokens
 from outlast.server.auth import Auth, Caller
 from outlast.server.payload_store import PayloadStore
 from outlast.server.problem import refused
+from outlast.server.rates import Limiter, Rate
 from outlast.server.realtime.feed import Feed
 from outlast.server.realtime.state import Rows
 
+LIMITS = "outlast.limits"  # headers for the answer, in the request's scope
 _encode = msgspec.json.encode
 
 
@@ -32,11 +34,15 @@ class Context:
         unknown_tasks: str = "park",
         max_token_seconds: int = public_tokens.MAX_SECONDS,
         public_url: str | None = None,
+        key_rate: Rate | None = None,
+        token_rate: Rate | None = None,
+        batch_rate: Rate | None = None,
     ) -> None:
         self.engine = engine
         self.payloads = payloads
         self.auth = Auth(engine)
         self.unknown_tasks = unknown_tasks
+        self._keys, self._tokens, self._batches = (None if rate is None else Limiter(rate) for rate in (key_rate, token_rate, batch_rate))
         self._public_url = public_url.rstrip("/") if public_url else None
         self.feed = Feed(engine)
         self.rows = Rows(engine)
@@ -49,7 +55,20 @@ class Context:
         Raises:
             Problem: 401.
         """
-        return await self.auth.caller(request, public=public)
+        caller = await self.auth.caller(request, public=public)
+        limiter, name = (self._keys, caller.key_id) if caller.token is None else (self._tokens, caller.token.id)
+        if limiter is not None and LIMITS not in request.scope and not request.scope["path"].startswith("/realtime/"):
+            request.scope[LIMITS] = limiter.take(name, self.engine.clock.now())
+        return caller
+
+    def take_batch(self, caller: Caller, runs: int) -> None:
+        """So many runs at once.
+
+        Raises:
+            Problem: 429, the environment has had too many.
+        """
+        if self._batches is not None:
+            self._batches.take(str(caller.env.id), self.engine.clock.now(), runs)
 
     def origin(self, request: Request) -> str:
         """What addresses of this server begin with: as it is configured, else as the client reached it."""

@@ -25,6 +25,7 @@ class Problem(Exception):
         details: list[dict[str, Any]] | None = None,
         retry: bool | None = False,
         headers: dict[str, str] | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -34,6 +35,7 @@ class Problem(Exception):
         self.details = details
         self.retry = retry
         self.headers = headers or {}
+        self.extra = extra or {}  # beside the error, on Trigger.dev's routes
 
 
 _CODES = {
@@ -84,7 +86,7 @@ def respond(path: str, problem: Problem, request_id: str) -> Response:
             error["param"] = problem.param
         body: dict[str, Any] = {"error": error}
     else:
-        body = {"error": problem.message, "code": problem.code}
+        body = {"error": problem.message, "code": problem.code, **problem.extra}
         if problem.param:
             body["param"] = problem.param
         if problem.status == 403:
@@ -94,7 +96,7 @@ def respond(path: str, problem: Problem, request_id: str) -> Response:
     headers = dict(problem.headers)
     if problem.retry is not None:
         headers["x-should-retry"] = "true" if problem.retry else "false"
-    return Response(msgspec.json.encode(body), problem.status, headers, "application/json")
+    return Response(msgspec.json.encode(body), problem.status, headers, headers.pop("content-type", "application/json"))
 
 
 def _type(status: int) -> str:

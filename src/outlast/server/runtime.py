@@ -21,6 +21,7 @@ from outlast.server.context import Context
 from outlast.server.dashboard.site import Site
 from outlast.server.packets import sweep
 from outlast.server.payload_store import PayloadStore, StoreFailed, open_store
+from outlast.server.rates import Rate
 from outlast.server.websocket import PATH, endpoint
 from outlast.store import catalog, keys
 from outlast.store.database import Connection, Database, DatabaseUnusable
@@ -48,6 +49,9 @@ class Options:
     open_dashboard: bool = False  # nobody on this machine signs in
     payload_store: str | None = None  # a folder, or s3://, gs://, az://; None: payloads in the data folder
     max_token_seconds: int = 86_400  # the longest life of a public token
+    key_rate: Rate | None = None  # calls with an API key; None: no limit
+    token_rate: Rate | None = None  # calls with a public token
+    batch_rate: Rate | None = None  # runs that batches make in an environment
     public_url: str | None = None  # how clients reach this server, when it is not as they say themselves
 
 
@@ -81,6 +85,9 @@ class Runtime:
             unknown_tasks=options.unknown_tasks,
             max_token_seconds=options.max_token_seconds,
             public_url=options.public_url,
+            key_rate=options.key_rate,
+            token_rate=options.token_rate,
+            batch_rate=options.batch_rate,
         )
         self.site = Site(context, is_open=options.open_dashboard)
         self.app: Starlette = create_app(

@@ -58,6 +58,7 @@ async def create(request: Request) -> Response:
         raise invalid(f"runCount must be 1 to {MAX_BATCH_ITEMS}, and is {body.run_count}", "runCount")
     if body.resume_parent_on_completion:
         raise Problem(422, "resumeParentOnCompletion is for TypeScript workers, which Outlast does not host: leave it out")
+    context.take_batch(caller, body.run_count)
     key = body.idempotency_key
     if key is not None:
         options.text_field(key, "idempotencyKey", MAX_KEY_CHARS)

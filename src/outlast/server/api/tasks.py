@@ -134,6 +134,7 @@ async def _batch(request: Request, task: str | None) -> tuple[str, list[str], di
         raise invalid(f"a batch has 1 to {MAX_BATCH_ITEMS} items, this one {len(found.items)}", "items")
     if found.resume_parent_on_completion:
         raise Problem(422, "waiting for a batch inside a task is not supported by this version of Outlast yet")
+    context.take_batch(caller, len(found.items))
     items = [await item_of(context, caller, item, task or item.task or "", found.parent_run_id) for item in found.items]
     created = accepted(
         await context.engine.call(
