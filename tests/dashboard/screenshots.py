@@ -57,12 +57,27 @@ async def furnish(house: House) -> dict[str, str]:
 
 def pages(ids: dict[str, str]) -> dict[str, str]:
     run = f"/runs/{ids['run']}"
-    simple = ("runs", "tasks", "test", "errors", "logs", "queues", "batches", "tokens", "deployments", "workers", "api-keys", "settings")
+    simple = (
+        "runs",
+        "tasks",
+        "test",
+        "errors",
+        "logs",
+        "queues",
+        "schedules",
+        "batches",
+        "tokens",
+        "deployments",
+        "workers",
+        "api-keys",
+        "settings",
+    )
     return {
         "home": "/", **{name: f"/{name}" for name in simple}, "run": run, "run-logs": f"{run}?tab=logs",
         "run-details": f"{run}?tab=details",
         "task": "/tasks/emails.send", "test-form": "/test/emails.send", "test-json": "/test/emails.send?mode=json",
         "queue": f"/queues/{ids['queue']}", "batch": f"/batches/{ids['batch']}", "token": f"/tokens?id={ids['token']}",
+        "schedule-new": "/schedules/new?task=reports.nightly&cron=0+9+*+*+1-5&timezone=Europe/Berlin",
         "lost": "/nowhere", "no-match": "/runs?q=nothing-like-this",
     }  # fmt: skip
 

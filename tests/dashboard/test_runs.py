@@ -117,6 +117,7 @@ async def test_act_11_pages_lose_and_repeat_nothing_while_runs_arrive(house: Hou
     async with house.page("/runs") as page:
         seen: list[str] = []
         for turn in range(3):
+            await page.locator("#scroll").evaluate("node => node.scrollTo(0, 400)")  # who reads is not moved
             seen += await page.locator("tbody tr").evaluate_all("rows => rows.map(row => row.id)")
             await house.trigger()
             last = seen[-1]

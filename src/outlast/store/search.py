@@ -62,6 +62,11 @@ def rows(tx: Connection, f: Filter, limit: int) -> list[tuple[Run, RunOptions]]:
     return pairs if f.before is None else pairs[::-1]
 
 
+def named(tx: Connection, env_id: int, ids: Sequence[str]) -> list[tuple[Run, RunOptions]]:
+    """These runs, as far as they are of this environment."""
+    return [(run, RunOptions()) for run in runs.read(tx, ids) if run.env_id == env_id]
+
+
 def count(tx: Connection, f: Filter, limit: int) -> int:
     """How many match, counted up to `limit`."""
     sql, params = _where(f)

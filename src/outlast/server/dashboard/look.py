@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
+from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
@@ -82,6 +83,13 @@ def iso(ms: int | None) -> str:
     if ms is None:
         return ""
     return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def zoned(ms: int, zone: str) -> str:
+    """As a clock in that zone shows it, with its offset: 24 Nov 2026 03:15 +01:00."""
+    at = datetime.fromtimestamp(ms / 1_000, ZoneInfo(zone))
+    offset = at.strftime("%z")
+    return f"{at:%a %d %b %Y %H:%M} {offset[:3]}:{offset[3:]}"
 
 
 _BIDI = {ord(c): f"⟦{ord(c):X}⟧" for c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f"}

@@ -6,7 +6,22 @@ from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
 
-from outlast.server.dashboard import batches, errors, home, keys, logs, machines, queues, run, runs, settings, tasks, test, tokens
+from outlast.server.dashboard import (
+    batches,
+    errors,
+    home,
+    keys,
+    logs,
+    machines,
+    queues,
+    run,
+    runs,
+    schedules,
+    settings,
+    tasks,
+    test,
+    tokens,
+)
 from outlast.server.dashboard.visit import Visit
 
 Table = list[tuple[str, Callable[[Visit], Awaitable[Response]]]]
@@ -26,6 +41,10 @@ PAGES: Table = [
     ("/test/{task}", test.show),
     ("/queues", queues.show),
     ("/queues/{queue}", queues.show_one),
+    ("/schedules", schedules.show),
+    ("/schedules/new", schedules.edit),
+    ("/schedules/{schedule}", schedules.show_one),
+    ("/schedules/{schedule}/edit", schedules.edit),
     ("/batches", batches.show),
     ("/batches/{batch}", batches.show_one),
     ("/tokens", tokens.show),
@@ -45,6 +64,10 @@ ACTS: Table = [
     ("/queues/environment", queues.pause_environment),
     ("/queues/{queue}/pause", queues.pause),
     ("/queues/{queue}/limit", queues.override),
+    ("/schedules", schedules.save),
+    ("/schedules/{schedule}", schedules.save),
+    ("/schedules/{schedule}/activate", schedules.activate),
+    ("/schedules/{schedule}/delete", schedules.delete),
     ("/batches/{batch}/cancel", batches.cancel),
     ("/tokens/{token}/complete", tokens.complete),
     ("/api-keys", keys.create),

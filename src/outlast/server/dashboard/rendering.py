@@ -43,6 +43,7 @@ NAV = (
         (
             ("Test", "/test", "flask", "p"),
             ("Queues", "/queues", "layers", "q"),
+            ("Schedules", "/schedules", "clock", "s"),
             ("Batches", "/batches", "grid", "b"),
             ("Tokens", "/tokens", "hourglass", "w"),
         ),
@@ -67,7 +68,13 @@ def _prepared() -> Environment:
     names.update(STATUSES=look.STATUSES, look=look.look, static=f"/static/{assets.version()}", version=__version__, nav=NAV)
     filters = cast("dict[str, Any]", found.filters)  # pyright: ignore[reportUnknownMemberType]
     filters.update(
-        duration=look.duration, number=look.number, iso=look.iso, plain=look.plain, pretty=look.pretty, pretty_text=look.pretty_text
+        duration=look.duration,
+        number=look.number,
+        iso=look.iso,
+        plain=look.plain,
+        pretty=look.pretty,
+        pretty_text=look.pretty_text,
+        zoned=look.zoned,
     )
     names["ui"] = found.get_template("ui.html").module
     return found

@@ -148,11 +148,12 @@ export function live() {
 export async function go(url, push = true) {
   const here = new URL(location.href), there = new URL(url, here);
   if (push && there.pathname === here.pathname) return refresh(there.href, { push, top: true });
-  const answer = await fetch(there, { headers: { accept: "text/html" } }).catch(() => null);
+  const answer = await fetch(there).catch(() => null);
   const text = await answer?.text().catch(() => null);
   if (!text) return location.assign(there);
   const html = new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html"), block = $("#live", html);
   if (!block || new URL(answer.url).pathname !== there.pathname) return location.assign(there);
+  request?.abort();
   if (push) history.pushState({}, "", there);
   document.title = html.title;
   $("#side").replaceWith($("#side", html));
