@@ -1,0 +1,3 @@
+from outlast.config import Config
+
+config = Config(project="react-example", dirs=["tasks"])
