@@ -168,3 +168,13 @@ def test_the_next_start_is_allowed_exactly_when_a_rate_says() -> None:
             assert rates.room(rate, filled, opens) >= 1
             assert rates.room(rate, filled, opens - 1) == 0
             now = opens
+
+
+async def test_a_free_place_of_a_combined_limit_goes_to_another_key_at_once(house: House) -> None:
+    await house.work(task(combined_limit=1))
+    await house.claim()
+    house.free = 5
+    first, second = await house.trigger(concurrency_key="a"), await house.trigger(concurrency_key="b")
+    [claimed] = house.claimed
+    await house.end(claimed)  # nobody looks again: the end of one run must let the other in
+    assert [c.run.id for c in house.claimed] == [first, second]

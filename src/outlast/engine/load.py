@@ -121,5 +121,6 @@ def _is_roomy(view: View, env_id: int, held: int) -> bool:
 
     A guess, from a count without a lock: a wrong one costs a poll.
     """
-    room = view.catalog.environment(view.tx, env_id).room
-    return room >= ROOMY and held < room // 2
+    env = view.catalog.environment(view.tx, env_id)
+    # a combined limit is shared by lanes that a flush does not see
+    return env.room >= ROOMY and held < env.room // 2 and not env.controlled
