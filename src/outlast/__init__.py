@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from outlast import auth, batch, deployments, hooks, idempotency, metadata, queues, run, runs, schedules, streams, tags, tasks, wait
+from outlast import auth, batch, bulk, deployments, hooks, idempotency, metadata, queues, run, runs, schedules, streams, tags, tasks, wait
 from outlast.batch import BatchItem
 from outlast.client.answers import RunHandle
 from outlast.client.connection import configure
@@ -50,6 +50,7 @@ __all__ = [
     "Task",
     "auth",
     "batch",
+    "bulk",
     "configure",
     "deployments",
     "hooks",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Unpack
 
-from outlast.client import requests
+from outlast.client import flow as requests
 from outlast.client.answers import ScheduleState, Tick
 from outlast.client.calls import Pages, call
 from outlast.decorator import ScheduledTaskDecorator, TaskOptions, scheduled

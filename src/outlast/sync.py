@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from outlast import auth as _auth
 from outlast import batch as _batch
+from outlast import bulk as _bulk
 from outlast import deployments as _deployments
 from outlast import idempotency as _idempotency
 from outlast import metadata as _metadata
@@ -63,6 +64,7 @@ __all__ = [
     "Task",
     "auth",
     "batch",
+    "bulk",
     "configure",
     "deployments",
     "hooks",
@@ -123,6 +125,19 @@ class queues:
     resume = staticmethod(blocking(_queues.resume))
     override_concurrency_limit = staticmethod(blocking(_queues.override_concurrency_limit))
     reset_concurrency_limit = staticmethod(blocking(_queues.reset_concurrency_limit))
+
+
+class bulk:
+    """Cancel or replay many runs at once."""
+
+    filter = staticmethod(_bulk.filter)
+    cancel = staticmethod(blocking(_bulk.cancel))
+    replay = staticmethod(blocking(_bulk.replay))
+    retrieve = staticmethod(blocking(_bulk.retrieve))
+    poll = staticmethod(blocking(_bulk.poll))
+    abort = staticmethod(blocking(_bulk.abort))
+    undo = staticmethod(blocking(_bulk.undo))
+    list = staticmethod(blocking_pages(_bulk.list))
 
 
 class schedules:
@@ -231,6 +246,7 @@ class Client:
         self.auth = auth if TYPE_CHECKING else Noun(auth, self._connection)
         self.deployments = deployments if TYPE_CHECKING else Noun(deployments, self._connection)
         self.idempotency = idempotency if TYPE_CHECKING else Noun(idempotency, self._connection)
+        self.bulk = bulk if TYPE_CHECKING else Noun(bulk, self._connection)
         self.schedules = schedules if TYPE_CHECKING else Noun(schedules, self._connection)
 
     def __enter__(self) -> Self:

@@ -9,14 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from outlast.cli import access, queues, schedules
+from outlast.cli import access, bulk, queues, schedules
 from outlast.cli.options import Data, Database, Json, settings_of
 from outlast.cli.output import details, fail, plainly, shown, table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Durable background tasks for Python.")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs, and act on them.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
-for name, sub in (("runs", runs_app), ("queues", queues.app), ("schedules", schedules.app), ("keys", access.app), ("db", db_app)):
+for name, sub in (
+    ("runs", runs_app),
+    ("queues", queues.app),
+    ("schedules", schedules.app),
+    ("bulk", bulk.app),
+    ("keys", access.app),
+    ("db", db_app),
+):
     app.add_typer(sub, name=name)
 app.command("link")(access.link)
 

@@ -139,6 +139,25 @@ class Generator(msgspec.Struct, frozen=True):
     description: str = ""
 
 
+class BulkCounts(msgspec.Struct, frozen=True):
+    total: int = 0
+    success: int = 0
+    failure: int = 0
+
+
+class BulkAction(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A bulk action now. `type` is CANCEL or REPLAY, `status` PENDING, COMPLETED or ABORTED."""
+
+    id: str
+    type: str
+    status: str
+    counts: BulkCounts = BulkCounts()
+    name: str | None = None
+    created_at: datetime
+    completed_at: datetime | None = None
+    undo_of: str | None = None
+
+
 class ScheduleState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A schedule now. `next_run` is its next nominal time, `next_run_effective_at` when it fires (a window spreads it)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -19,8 +19,6 @@ from outlast.client.answers import (
     QueueState,
     Run,
     RunHandle,
-    ScheduleState,
-    Tick,
     Token,
     TokenHandle,
     parse_run,
@@ -201,65 +199,6 @@ def override_queue(name: str, kind: QueueKind, limit: int) -> Request[QueueState
 
 def reset_queue(name: str, kind: QueueKind) -> Request[QueueState]:
     return Request("POST", _queue_path(name, "/concurrency/reset"), _queue, json={"type": kind})
-
-
-_SCHEDULES = "/api/v1/schedules"
-_OWN_SCHEDULES = "/api/outlast/v1/schedules"
-
-
-def _schedule(content: bytes, _: Headers) -> ScheduleState:
-    return msgspec.json.decode(content, type=ScheduleState)
-
-
-def create_schedule(body: dict[str, Any]) -> Request[ScheduleState]:
-    return Request("POST", _SCHEDULES, _schedule, json=body)
-
-
-def update_schedule(schedule: str, body: dict[str, Any]) -> Request[ScheduleState]:
-    return Request("PUT", f"{_SCHEDULES}/{quote(schedule, safe='')}", _schedule, json=body)
-
-
-def retrieve_schedule(schedule: str) -> Request[ScheduleState]:
-    return Request("GET", f"{_SCHEDULES}/{quote(schedule, safe='')}", _schedule)
-
-
-def list_schedules(page: int, page_size: int) -> Request[Page[ScheduleState]]:
-    def parse(content: bytes, _: Headers) -> Page[ScheduleState]:
-        answer = _decode(content)
-        more = answer["pagination"]["currentPage"] < answer["pagination"]["totalPages"]
-        return Page(msgspec.convert(answer["data"], list[ScheduleState]), str(page + 1) if more else None)
-
-    return Request("GET", _SCHEDULES, parse, query={"page": str(page), "perPage": str(page_size)})
-
-
-def activate_schedule(schedule: str, verb: Literal["activate", "deactivate"], body: dict[str, Any]) -> Request[ScheduleState]:
-    return Request("POST", f"{_SCHEDULES}/{quote(schedule, safe='')}/{verb}", _schedule, json=body)
-
-
-def delete_schedule(schedule: str) -> Request[str]:
-    return Request("DELETE", f"{_SCHEDULES}/{quote(schedule, safe='')}", _id)
-
-
-def timezones(exclude_utc: bool) -> Request[Sequence[str]]:
-    query = {"excludeUtc": "true"} if exclude_utc else None
-    return Request("GET", "/api/v1/timezones", lambda c, _: _decode(c)["timezones"], query=query)
-
-
-def schedule_ticks(schedule: str, limit: int) -> Request[Sequence[Tick]]:
-    path = f"{_OWN_SCHEDULES}/{quote(schedule, safe='')}/ticks"
-    return Request("GET", path, lambda c, _: msgspec.convert(_decode(c)["data"], list[Tick]), query={"limit": str(limit)})
-
-
-def schedule_upcoming(schedule: str, count: int) -> Request[Sequence[datetime]]:
-    path = f"{_OWN_SCHEDULES}/{quote(schedule, safe='')}/upcoming"
-    return Request(
-        "GET", path, lambda c, _: [msgspec.convert(row["timestamp"], datetime) for row in _decode(c)["data"]], query={"count": str(count)}
-    )
-
-
-def backfill_schedule(schedule: str, start: datetime, end: datetime) -> Request[int]:
-    path = f"{_OWN_SCHEDULES}/{quote(schedule, safe='')}/backfill"
-    return Request("POST", path, lambda c, _: _decode(c)["count"], json={"from": start.isoformat(), "to": end.isoformat()})
 
 
 class StreamRecord(msgspec.Struct, frozen=True):

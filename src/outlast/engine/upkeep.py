@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
-from outlast.engine import attempts, batches, control, due, durable, gates, queues, rates, schedules, sessions, tokens, triggers
+from outlast.engine import attempts, batches, bulk, control, due, durable, gates, queues, rates, schedules, sessions, tokens, triggers
 from outlast.engine.engine import Engine
 from outlast.engine.view import WAIT_TIMER
+from outlast.model.bulk import StepBulk
 from outlast.model.flow import Admit, Backfill, Fire, RateOpens
 from outlast.model.limits import LEASE_MS, STREAMS_KEPT_MS, TICKS_KEPT_MS, UPKEEP_MS
 from outlast.model.requests import (
@@ -25,6 +27,7 @@ from outlast.model.requests import (
     Unpark,
     WaitOver,
 )
+from outlast.store import bulk as bulk_store
 from outlast.store import catalog, events, idempotency, lanes, runs, timers
 from outlast.store import gates as gates_store
 from outlast.store import rates as rates_store
@@ -39,6 +42,7 @@ STEP = 200  # rows a step looks at
 IDLE_LANE_MS = 3_600_000  # a concurrency key that nobody used for an hour leaves nothing behind
 JUMP_MS = 5_000  # clocks are slewed by less; leases have five seconds of safety
 CHECK_MS = 60_000  # the counters are compared with what they count this often: it reads all entries and slots
+BULK_STEPS = 4  # of a bulk action in a round
 SCHEDULE_STEPS = 5  # of so many schedules in a round; the other duties wait for it
 TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
 
@@ -141,6 +145,9 @@ class Upkeep:
                 case "gate":
                     env_id, _, name = ref.partition(":")
                     await self.engine.call(gates.admit, Admit(work_id=work_id, env_id=int(env_id), name=name))
+                case "bulk":
+                    env_id, _, bulk_id = ref.partition(":")
+                    await self._bulk(work_id, int(env_id), bulk_id)
                 case "backfill":
                     env_id, schedule_id, after, until = ref.split(":")
                     item = Backfill(env_id=int(env_id), schedule_id=schedule_id, after=int(after), until=int(until), work_id=work_id)
@@ -149,6 +156,17 @@ class Upkeep:
                     log.error("unknown work item", extra={"kind": kind, "id": work_id})
                     await self.engine.call(due.drop_work, DropWork(work_id=work_id))
         return done
+
+    async def _bulk(self, work_id: str, env_id: int, bulk_id: str) -> None:
+        """Some steps of a bulk action; the rest at the next look, so that it holds up nothing else."""
+        for _ in range(BULK_STEPS):
+            action = await self.engine.read(lambda tx: bulk_store.one(tx, env_id, bulk_id))
+            targets = [] if action is None else await self.engine.read(partial(bulk_store.targets, action=action, limit=bulk.STEP))
+            cursor = action.cursor if action is not None else None
+            item = StepBulk(env_id=env_id, bulk_id=bulk_id, work_id=work_id, cursor=cursor, targets=targets)
+            if not await self.engine.call(bulk.step_bulk, item, bulk=True):
+                return
+        self.engine.hurry.set()
 
     async def _cancel_children(self, work_id: str, parent_id: str) -> None:
         while True:

@@ -31,6 +31,7 @@ Code = Literal[
     "batch_aborted",
     "bad_index",
     "limit_exceeded",
+    "too_many",
     "declarative",
     "too_large",
 ]

@@ -97,3 +97,30 @@ CREATE TABLE rates (
     open_at BIGINT NOT NULL,
     PRIMARY KEY (queue_id, key)
 ) {without_rowid};
+
+-- what to do with many runs: those of a filter (JSON), of a list, or what another action did (undo_of); cursor is the last one done
+CREATE TABLE bulk_actions (
+    id TEXT PRIMARY KEY,
+    env_id BIGINT NOT NULL,
+    type TEXT NOT NULL,
+    name TEXT,
+    status TEXT NOT NULL,
+    filter TEXT,
+    run_ids TEXT,
+    undo_of TEXT,
+    cursor_ TEXT,
+    total BIGINT NOT NULL,
+    success BIGINT NOT NULL,
+    failure BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    completed_at BIGINT
+);
+CREATE INDEX bulk_actions_by_env ON bulk_actions (env_id, id);
+
+CREATE TABLE bulk_items (
+    bulk_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    made_run_id TEXT,
+    error TEXT,
+    PRIMARY KEY (bulk_id, run_id)
+) {without_rowid};
