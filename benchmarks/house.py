@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from benchmarks.load import Pipe
 
 PROJECT = Path(__file__).parent / "project"
 OUTLAST = str(Path(sys.executable).parent / "outlast")
@@ -128,3 +132,19 @@ async def until(check: object, *, seconds: float) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError
         await asyncio.sleep(0.01)
+
+
+async def queue_state(pipe: Pipe, house: House) -> dict[str, Any]:
+    """The queue's state; waits until the worker has registered it."""
+    for _ in range(1_000):
+        try:
+            return json.loads(await pipe.send("GET", "/api/v1/queues/bench.run.noop?type=task", house.key))
+        except RuntimeError:
+            await asyncio.sleep(0.02)
+    raise TimeoutError("no worker registered the queue")
+
+
+def pss_kb(pid: int) -> int:
+    """What a process costs: its own pages, and its part of those it shares."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -13,6 +13,7 @@ class Pipe(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._head = b""
         self._answer: asyncio.Future[bytes] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -30,7 +31,7 @@ class Pipe(asyncio.Protocol):
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             return
-        head = bytes(self._buffer[:end]).lower()
+        head = self._head = bytes(self._buffer[:end]).lower()
         at = head.find(b"content-length:")
         length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
         if len(self._buffer) < end + 4 + length:
@@ -53,6 +54,11 @@ class Pipe(asyncio.Protocol):
         )
         self._transport.write(head.encode() + body)
         return await self._answer
+
+    def header(self, name: str) -> str:
+        """Of the last answer, in lower case."""
+        _, _, rest = self._head.partition(f"\r\n{name}: ".encode())
+        return rest.partition(b"\r\n")[0].decode()
 
     def close(self) -> None:
         if self._transport is not None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import waits
-from benchmarks.house import OUTLAST, House, until
+from benchmarks import subscribers, waits
+from benchmarks.house import OUTLAST, House, pss_kb, queue_state, until
 from benchmarks.load import BODY, TRIGGER, Pipe, batch_body
 from benchmarks.seed import seed
 
@@ -72,16 +72,16 @@ async def drain(house: House) -> Result:
     pipe = await Pipe.open("127.0.0.1", house.port)
     # the version is registered before, and the worker stopped, so that all runs are queued when it starts again
     worker = house.start_worker("--executors", "1")
-    await _queue(pipe, house)
+    await queue_state(pipe, house)
     await pipe.send("POST", "/api/v1/projects/default/prod/pause", house.key, b"{}")
     for _ in range(10):
         await pipe.send("POST", "/api/v2/tasks/batch", house.key, batch_body(1_000))
-    assert (await _queue(pipe, house))["queued"] == 10_000
+    assert (await queue_state(pipe, house))["queued"] == 10_000
     began = time.perf_counter()
     await pipe.send("POST", "/api/v1/projects/default/prod/resume", house.key, b"{}")
 
     async def is_over() -> bool:
-        found = await _queue(pipe, house)
+        found = await queue_state(pipe, house)
         return found["queued"] == 0 and found["running"] == 0
 
     await until(is_over, seconds=120)
@@ -106,16 +106,16 @@ async def backlog(house: House) -> Result:
 
 async def _rate(pipe: Pipe, house: House, count: int) -> int:
     """Runs per second that one worker takes off the queue."""
-    before = (await _queue(pipe, house))["queued"]
+    before = (await queue_state(pipe, house))["queued"]
     worker = house.start_worker("--executors", "1")
 
     async def taken(n: int) -> bool:
-        return before - (await _queue(pipe, house))["queued"] >= n
+        return before - (await queue_state(pipe, house))["queued"] >= n
 
     await until(lambda: taken(1_000), seconds=120)
-    began, left = time.perf_counter(), (await _queue(pipe, house))["queued"]
+    began, left = time.perf_counter(), (await queue_state(pipe, house))["queued"]
     await until(lambda: taken(count), seconds=120)
-    rate = (left - (await _queue(pipe, house))["queued"]) / (time.perf_counter() - began)
+    rate = (left - (await queue_state(pipe, house))["queued"]) / (time.perf_counter() - began)
     house.stop(worker)
     return round(rate)
 
@@ -123,24 +123,14 @@ async def _rate(pipe: Pipe, house: House, count: int) -> int:
 async def _register(pipe: Pipe, house: House) -> None:
     """Make the tasks known, as they are in production; the worker leaves again, so that only triggers are measured."""
     worker = house.start_worker("--executors", "1")
-    await _queue(pipe, house)
+    await queue_state(pipe, house)
     house.stop(worker)
-
-
-async def _queue(pipe: Pipe, house: House) -> dict[str, Any]:
-    """The queue's state; waits until the worker has registered it."""
-    for _ in range(1_000):
-        try:
-            return json.loads(await pipe.send("GET", "/api/v1/queues/bench.run.noop?type=task", house.key))
-        except RuntimeError:
-            await asyncio.sleep(0.02)
-    raise TimeoutError("no worker registered the queue")
 
 
 async def latency(house: House) -> Result:
     """Idle trigger to result seen by the caller, 200 times, over HTTP: trigger, then the long poll."""
     pipe, worker = await Pipe.open("127.0.0.1", house.port), house.start_worker("--executors", "1")
-    await _queue(pipe, house)
+    await queue_state(pipe, house)
 
     async def once() -> float:
         began = time.perf_counter()
@@ -160,18 +150,13 @@ async def latency(house: House) -> Result:
 async def memory(house: House) -> Result:
     """Idle server and worker with one executor: proportional memory of all their processes."""
     pipe, worker = await Pipe.open("127.0.0.1", house.port), house.start_worker("--executors", "1")
-    await _queue(pipe, house)
+    await queue_state(pipe, house)
     pipe.close()
     processes = [p.pid for p in house.processes]
     children = [int(c) for p in processes for c in Path(f"/proc/{p}/task/{p}/children").read_text().split()]
-    megabytes = sum(_pss(p) for p in processes + children) / 1024
+    megabytes = sum(pss_kb(p) for p in processes + children) / 1024
     house.stop(worker)
     return {"pss_mb": round(megabytes, 1), "processes": len(processes) + len(children)}
-
-
-def _pss(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 async def startup(_: House) -> Result:
@@ -214,6 +199,8 @@ SCENARIOS: dict[str, Callable[[House], Coroutine[Any, Any, Result]]] = {
     "fanout": waits.fanout,
     "steps": waits.steps,
     "waiting_memory": waits.waiting_memory,
+    "subscribers": subscribers.subscribers,
+    "idle_subscribers": subscribers.idle_subscribers,
     "memory": memory,
     "startup": startup,
 }
