@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from outlast.engine.engine import Engine
+from outlast.server.realtime.state import Pair, pairs
 from outlast.store import outbox
 from outlast.store.database import Connection, DatabaseError
 from outlast.store.outbox import Change, Position
@@ -25,6 +26,8 @@ KEPT = 30_000  # changes remembered for clients that are between two polls: some
 QUEUED = 1_000  # changes a subscriber may be behind; one that is slower must look at the database again
 PACE_SECONDS = 0.004  # between two reads: a busy engine is read some hundred times a second, not after each commit
 UNSETTLED_SECONDS = 0.01  # until a transaction that is committed already may be given out
+KNOWN = 10_000  # runs whose last change is remembered after nobody watches them any more
+SMALL_CHARS = 4_096  # of a run that is remembered itself, and need not be read again for each of its subscribers
 LINGER_SECONDS = 60.0  # the outbox is read this long after the last subscriber left: a client that polls comes back
 
 Key = tuple[str, int, str]  # what a subscription is about: kind, environment, name
@@ -36,6 +39,16 @@ class Taken(NamedTuple):
     changes: list[Change]
     topics: set[str]
     missed: bool
+
+
+class Known(NamedTuple):
+    """The last change of a run that was handed out; `pair` is the run after it, unless it is large."""
+
+    n: int
+    pair: Pair | None
+
+
+_NOTHING = Known(-1, None)
 
 
 class Subscription:
@@ -109,6 +122,7 @@ class Feed:
         self._watchers: dict[Key, set[Subscription]] = {}
         self._tag_watchers: Counter[int] = Counter()  # by environment
         self._tagged_until: dict[int, float] = {}  # environments in which tags were watched a moment ago
+        self._known: dict[str, Known] = {}  # of runs that are or were watched
         self._ring: deque[Change] = deque(maxlen=KEPT)
         self._floor: Position | None = None  # the ring holds all that came after it
         self._position: Position | None = None
@@ -168,6 +182,16 @@ class Feed:
             subscription.closed = True
             subscription.wake()
 
+    def known(self, run_id: str) -> Known:
+        """What is known of a run without asking the database: a later change of it has not been handed out yet."""
+        return self._known.get(run_id, _NOTHING)
+
+    def note(self, pair: Pair) -> None:
+        """The run was read while it was watched: later changes of it are still to come."""
+        run = pair[0]
+        if run.id in self._known and self._known[run.id].n < run.snapshot:
+            self._known[run.id] = Known(run.snapshot, pair if _is_small(pair) else None)
+
     @property
     def position(self) -> Position:
         """All up to here has been handed out."""
@@ -180,6 +204,8 @@ class Feed:
             self._watchers.setdefault(key, set()).add(subscription)
             if key[0] == "tag":
                 self._tag_watchers[key[1]] += 1
+            if key[0] == "run":
+                self._known.setdefault(key[2], _NOTHING)
         self._idle_since = None
         try:
             await self._started()
@@ -240,6 +266,7 @@ class Feed:
                 continue
         self._position = self._floor = None
         self._ring.clear()
+        self._known.clear()
 
     def _is_idle(self, now: float) -> bool:
         return self._idle_since is not None and not self._watchers and now - self._idle_since >= LINGER_SECONDS
@@ -251,15 +278,28 @@ class Feed:
         assert position is not None
         tagged = {env_id for env_id, n in self._tag_watchers.items() if n or self._tagged_until[env_id] > now}
 
-        def query(tx: Connection) -> tuple[list[Change], bool]:
+        def query(tx: Connection) -> tuple[list[Change], bool, dict[str, Pair]]:
             changes, unsettled = outbox.after(tx, position, READ)
             outbox.add_tags(tx, changes, tagged)
-            return changes, unsettled
+            return changes, unsettled, pairs(tx, {change.run_id for change in changes if change.run_id in self._known})
 
-        changes, unsettled = await self._engine.read(query)
+        changes, unsettled, found = await self._engine.read(query)
+        for change in changes:
+            if change.run_id in self._known:
+                pair = found.get(change.run_id)
+                self._known[change.run_id] = Known(change.n, pair if pair is not None and _is_small(pair) else None)
         for change in changes:
             self._hand_out(change)
+        self._forget()
         return len(changes) == READ, unsettled
+
+    def _forget(self) -> None:
+        """Runs that nobody watches any more, the oldest first."""
+        surplus = len(self._known) - KNOWN
+        if surplus > 0:
+            watched = {name for kind, _, name in self._watchers if kind == "run"}
+            for run_id in [run_id for run_id in self._known if run_id not in watched][:surplus]:
+                del self._known[run_id]
 
     def _hand_out(self, change: Change) -> None:
         if len(self._ring) == KEPT:
@@ -276,6 +316,11 @@ class Feed:
     def _touched(self, env_id: int, topic: str) -> None:
         for subscription in self._watchers.get(("topic", env_id, topic), ()):
             subscription.touch(topic)
+
+
+def _is_small(pair: Pair) -> bool:
+    data = pair[1]
+    return sum(len(text or "") for text in (data.payload, data.output, data.metadata, data.error)) <= SMALL_CHARS
 
 
 def _keys_of(change: Change) -> Sequence[Key]:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from outlast.model.duration import parse_duration
 from outlast.model.limits import MAX_TAG_CHARS, MAX_TAGS
-from outlast.server.api.runs import found
+from outlast.server.api.runs import found, not_found
 from outlast.server.auth import Caller
 from outlast.server.context import of
 from outlast.server.problem import Problem, invalid
@@ -18,6 +18,7 @@ from outlast.server.realtime.columns import COLUMNS
 from outlast.server.realtime.limits import limited
 from outlast.server.realtime.shapes import Poll, Shape
 from outlast.server.realtime.state import Pair
+from outlast.server.scopes import allow
 from outlast.store import batches, subscribed
 from outlast.store.database import Connection
 
@@ -29,8 +30,13 @@ FOREVER_MS = 10**15
 
 async def one(request: Request) -> Response:
     """GET /realtime/v1/runs/{run}"""
-    run, _, caller = await found(request, "read")
-    shape = Shape(env_id=caller.env.id, run_id=run.id, skipped=_skipped(request, caller))
+    caller = await of(request).caller(request, public=True)
+    run_id = request.path_params["run"]
+    if len(run_id) >= 100 or "\x00" in run_id:
+        raise not_found()
+    if caller.token is not None and not allow(caller.token.scopes, "read", [("runs", run_id)]):
+        await found(request, "read")  # a right on its task, tags or batch: those must be looked up
+    shape = Shape(env_id=caller.env.id, run_id=run_id, skipped=_skipped(request, caller))
     with limited(request, caller.env.id, _token(caller)):
         return await shapes.one_run(Poll(request), shape)
 

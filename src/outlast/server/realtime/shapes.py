@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from outlast.server.context import of
+from outlast.server.problem import Problem
 from outlast.server.realtime import columns, state
 from outlast.server.realtime.feed import Feed, Subscription, Taken
 from outlast.server.realtime.sse import until_gone
@@ -93,33 +94,39 @@ class Poll:
 
 async def one_run(poll: Poll, shape: Shape) -> Response:
     """Each status of a run is an answer of its own, so that a client sees them all, also when it is slow."""
-    assert shape.run_id is not None
-    async with poll.feed.subscribe(shape.env_id, runs=[shape.run_id]) as subscription:
-        pair = await poll.rows.get(shape.env_id, shape.run_id)
-        if pair is None:
-            return refetch(shape)
+    run_id = shape.run_id
+    assert run_id is not None
+    async with poll.feed.subscribe(shape.env_id, runs=[run_id]) as subscription:
+        known, seen = poll.feed.known(run_id), poll.offset[0] if poll.offset is not None else -1
+        pair = known.pair if known.n in (seen, seen + 1) else None
+        if pair is None or pair[0].env_id != shape.env_id or poll.offset is None:
+            pair = await poll.rows.get(shape.env_id, run_id)
+            if pair is None:
+                raise Problem(404, "Run not found")
+            poll.feed.note(pair)
         if poll.offset is None:
             return _answer(shape, f"{pair[0].snapshot}_0", [(pair, "insert")])
-        if poll.handle != shape.handle or poll.offset[0] > pair[0].snapshot:
+        if poll.handle != shape.handle or seen > pair[0].snapshot:
             return refetch(shape)
-        seen, ends = poll.offset[0], poll.ends()
-        while pair[0].snapshot == seen:
+        ends, fresh = poll.ends(), list[Change]()
+        while pair[0].snapshot <= seen:
             taken = await poll.take(subscription, ends)
             if taken is None:
                 return _nobody()
             if not taken.changes and not taken.missed:
                 return _answer(shape, f"{seen}_0", [])
-            pair = await poll.rows.get(shape.env_id, shape.run_id) or pair
-        following = await _next(poll.rows, pair, seen)
+            fresh += [change for change in taken.changes if change.n > seen]
+            pair = poll.feed.known(run_id).pair or await poll.rows.get(shape.env_id, run_id) or pair
+        following = await _next(poll.rows, pair, seen, fresh)
         return _answer(shape, f"{following[0].snapshot}_0", [(following, "update")])
 
 
-async def _next(rows: Rows, pair: Pair, seen: int) -> Pair:
+async def _next(rows: Rows, pair: Pair, seen: int, fresh: list[Change]) -> Pair:
     """The run at the next change that a client must see: of those in a row that leave the status as it is, at the last."""
     run = pair[0]
     if run.snapshot == seen + 1:
         return pair
-    changes = await rows.changes(run.id, seen, CHANGES)
+    changes = fresh if fresh and fresh[0].n == seen + 1 else await rows.changes(run.id, seen, CHANGES)
     if not changes:  # so old that they were deleted
         return pair
     following = changes[0]
