@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from outlast.server import cors
+from outlast.server import cors, openapi
 from outlast.server.api import (
     auth,
     batch_items,
@@ -98,6 +98,7 @@ def create_app(
             *_routes(_API),
             *public_routes(realtime.TABLE),
             *_routes(realtime.WRITERS),
+            *_routes(_DESCRIPTION),
             *pages,
         ]
     )
@@ -224,3 +225,5 @@ _API: Table = [
     ("GET", "/healthz", _healthy),
     ("GET", "/readyz", _ready),
 ]
+_ALL: Table = [*_TRIGGER, *_PUBLIC, *_API, *realtime.TABLE, *realtime.WRITERS]
+_DESCRIPTION: Table = [("GET", "/api/openapi.json", openapi.document(_ALL)), ("GET", "/api/docs", openapi.page(_ALL))]
