@@ -153,3 +153,15 @@ def test_a_forged_token_is_refused_at_once(official: Official, call: str) -> Non
     with pytest.raises(Threw) as thrown:
         official(f"await auth.withAuth({{accessToken: input.token}}, async () => {{ await {call} }})", token=forged, seconds=8)
     assert (thrown.value.status, thrown.value.kind) == (401, "AuthenticationError")
+
+
+def test_code_runs_with_a_token_made_for_it(official: Official) -> None:
+    found = official("""
+        const handle = await tasks.trigger("echo", 1, { delay: "1h" });
+        const done = {};
+        await auth.withPublicToken({ scopes: { read: { runs: [handle.id] } } }, async () => { done.read = (await runs.retrieve(handle.id)).id; });
+        await auth.withTriggerPublicToken("echo", {}, async () => { done.trigger = (await tasks.trigger("echo", 2)).id; });
+        await auth.withBatchTriggerPublicToken("echo", {}, async () => { done.batch = (await tasks.batchTrigger("echo", [{ payload: 1 }])).batchId; });
+        return { handle, done, count: (await batch.retrieve(done.batch)).runCount };
+        """)
+    assert found["done"]["read"] == found["handle"]["id"] and found["done"]["trigger"].startswith("run_") and found["count"] == 1

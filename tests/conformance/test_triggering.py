@@ -200,3 +200,32 @@ def test_the_retries_of_an_item_stream_add_nothing(official: Official) -> None:
     assert (again["itemsAccepted"], again["itemsDeduplicated"], again["sealed"]) == (0, 3, True)
     runs: list[Any] = official.http.get(f"/api/v2/batches/{made['id']}").json()["runs"]
     assert len(runs) == 3
+
+
+def test_keys_are_given_back(official: Official) -> None:
+    found = official("""
+        const key = await idempotencyKeys.create("conformance-reset", { scope: "global" });
+        const first = await tasks.trigger("echo", 1, { idempotencyKey: key });
+        const reset = await idempotencyKeys.reset("echo", key);
+        const second = await tasks.trigger("echo", 1, { idempotencyKey: key });
+        let none; try { await idempotencyKeys.reset("describe", key); } catch (error) { none = error.status; }
+        return { first, second, reset, key: String(key), none };
+        """)
+    assert found["first"]["id"] != found["second"]["id"] and not found["second"]["isCached"]
+    assert (found["reset"]["id"], found["none"]) == (found["key"], 404)
+
+
+def test_batches_by_task_object_and_deployments(official: Official) -> None:
+    found = official(
+        FINISHED
+        + """
+        const echo = task({ id: "echo", run: async () => {} }), describe = task({ id: "describe", run: async () => {} });
+        const made = await batch.triggerByTask([{ task: echo, payload: 1 }, { task: describe, payload: {} }]);
+        const [first] = (await batch.retrieve(made.batchId)).runs;
+        const listed = [];
+        for await (const deployment of deployments.list({ status: "DEPLOYED", period: "1h" })) listed.push(deployment);
+        return { output: (await end(first)).output, count: made.runCount, current: await deployments.retrieveCurrent(), listed };
+        """
+    )
+    assert (found["output"], found["count"]) == (1, 2)
+    assert found["current"]["runtime"] == "python" and found["current"] in found["listed"]
