@@ -9,7 +9,9 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+from starlette.routing import Route
 
 from tests.databases import Address
 from tests.end_to_end.processes import Cluster
@@ -24,7 +26,8 @@ async def test_the_description_lists_every_route_and_its_types(server: Server) -
     assert trigger["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/TriggerRequest"}
     assert {"idempotencyKeyTTL", "maxAttempts", "lockToVersion"} <= set(found["components"]["schemas"]["TriggerOptions"]["properties"])
     described = {(method.upper(), path) for path, operations in found["paths"].items() for method in operations}
-    served = {(m, r.path.replace(":path}", "}")) for r in server.runtime.app.routes for m in getattr(r, "methods", None) or ()}
+    routes = [route for route in server.runtime.app.routes if isinstance(route, Route)]
+    served = {(method, route.path.replace(":path}", "}")) for route in routes for method in route.methods or ()}
     machines = {(m, path) for m, path in served if path.startswith(("/api/", "/realtime/")) and m not in ("OPTIONS", "HEAD")}
     assert machines - described == {("GET", "/api/openapi.json"), ("GET", "/api/docs")}
 
@@ -59,7 +62,7 @@ def test_many_requests_that_are_made_up_are_answered(cluster: tuple[str, str]) -
 
 def _make_up(url: str, key: str, examples: int) -> None:
     schema = schemathesis.openapi.from_url(f"{url}/api/openapi.json").exclude(path_regex=HELD_OPEN)
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) > 40
     for operation in operations:
 
