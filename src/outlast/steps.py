@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
-from outlast import current, durable, values
+from outlast import current, durable, faults, values
 from outlast.errors import AbortTaskRun, OutsideRunError, StepFailed
 from outlast.model.failure import Failure
 from outlast.model.journal import Entry
@@ -137,7 +137,9 @@ class _Work:
             work = self.fn(*self.args) if is_async else asyncio.to_thread(self.fn, *self.args)
             async with asyncio.timeout(self.timeout):
                 made = await work
-            return await made if inspect.isawaitable(made) else made
+            made = await made if inspect.isawaitable(made) else made
+            faults.point("step.after_effect")
+            return made
         finally:
             durable.in_step.reset(token)
 

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from outlast.faults import FaultError
+
 NODE: contextvars.ContextVar[Node | None] = contextvars.ContextVar("simulated_node", default=None)
 NOWHERE = contextvars.Context()  # what happens between the nodes
 
@@ -106,7 +108,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if not self.is_over and not isinstance(error, Died):
+        if not self.is_over and not isinstance(error, (Died, FaultError)):
             self.failures.append(f"{context.get('message')}: {error!r} of {context.get('task') or context.get('future')}"[:1_000])
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]

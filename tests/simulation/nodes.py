@@ -19,6 +19,7 @@ from outlast.store.database import DatabaseError
 from outlast.worker.connection import Connection, ConnectionClosed
 from outlast.worker.control import Line, Ready
 from outlast.worker.core import ExecutorCore
+from outlast.worker.crew import WorkerRefused
 from outlast.worker.executor import Executor
 from outlast.worker.options import WorkerOptions
 from outlast.worker.parking import WaitLimits
@@ -108,7 +109,11 @@ class Worker:
         loop = self.world.loop
         around = Surroundings(connect=partial(connect, self.world), executor=self._executor, clock=loop.time)
         self.supervisor = Supervisor(options, surroundings=around)
-        await self.supervisor.run()
+        try:
+            await self.supervisor.run()
+        except WorkerRefused:  # its first executor died while it loaded the code; whoever starts it starts it again
+            if not self.is_leaving:
+                loop.call_later(2.0, self.world.start_worker, self.hash, context=NOWHERE)
         self.node.crash()
 
     def stop(self) -> None:

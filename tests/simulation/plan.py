@@ -30,6 +30,7 @@ class Plan:
     hot_waits: int | None = None
     replay_every_wait: bool = False
     operations: int = 10
+    each_kind: bool = False  # one operation of each kind, besides
     seconds: float = 60.0  # of operations and troubles; then everything heals
     kinds: list[str] = field(default_factory=lambda: list(KINDS))
     cancels: float = 0.0  # chance that an operation's run is cancelled at some time

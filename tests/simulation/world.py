@@ -134,8 +134,8 @@ class World:
         self.say(f"WRONG {text}")
 
 
-def run(seed: int, **options: Any) -> Report:
-    """Simulate a seed.
+def run(seed: int, *, made: Callable[[World], None] | None = None, **options: Any) -> Report:
+    """Simulate a seed. `made` is given the world before it begins.
 
     Raises:
         Broken: an invariant does not hold; the message says which.
@@ -144,6 +144,8 @@ def run(seed: int, **options: Any) -> Report:
     from tests.simulation.workload import Workload
 
     world = World(seed, **options)
+    if made is not None:
+        made(world)
     before = random.getstate()
     random.seed(seed)
     log = _Log(world)
@@ -272,6 +274,8 @@ EXPECTED = (
     "the database did not answer",
     "the connection to the database broke",
     "an executor was refused",
+    "told to fail at",
+    "a cancelled run blocks its executor",
 )
 
 

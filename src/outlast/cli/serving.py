@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
+from outlast import faults
 from outlast.errors import ConfigurationError
 from outlast.server import public_tokens, rates
 from outlast.server.runtime import Options, Runtime
@@ -135,6 +136,7 @@ def on_signals(stop: Callable[[int], None]) -> None:
 
 async def run_server(settings: Settings) -> None:
     """`outlast server`: until a signal says stop."""
+    faults.arm()
     listening = bind(settings.host, settings.port)
     try:
         runtime = Runtime(options(settings))

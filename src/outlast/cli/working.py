@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from outlast import faults
 from outlast.cli import serving
 from outlast.cli.dev import show_discovery
 from outlast.cli.output import fail
@@ -19,6 +20,7 @@ from outlast.worker.supervisor import Supervisor, WorkerOptions, WorkerRefused
 
 def run_worker(settings: Settings, project: Path, api_url: str | None, *, promote: bool) -> None:
     configure(settings.log_format)
+    faults.arm()
     address = find(api_url)
     # executors trigger children through the same server
     os.environ.update(OUTLAST_API_URL=address.url, OUTLAST_SECRET_KEY=address.key)

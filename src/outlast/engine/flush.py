@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from outlast import faults
 from outlast.engine.catalog import Catalog
 from outlast.engine.claim import Claimed, Claims, Demand, add_data, claim
 from outlast.engine.handoff import hand_off
@@ -104,6 +105,8 @@ class Flusher:
         with self.database.single() as tx:
             for call, outcome in zip(calls, alone(tx, [call.item for call in calls]), strict=True):
                 call.outcome = outcome
+        if faults.hook is not None:
+            faults.at_commit("after_commit", [call.operation.name for call in calls if call.outcome is not None])
         return [call for call in calls if call.outcome is None]
 
     def _once(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows, look: bool) -> Outcome:
@@ -138,6 +141,8 @@ class Flusher:
             if tx.is_postgres:
                 self._notify(view)
             add_data(view, claims)
+            self._fault("before_commit", calls, claims)
+        self._fault("after_commit", calls, claims)
         for key, ids in view.new_lanes.items():
             self.catalog.remember_lane(key, ids)
         for key, lane_id in view.lane_ids.items():
@@ -146,6 +151,10 @@ class Flusher:
         woken = (view.woken - claims.looked) | claims.more
         changed = bool(view.events)
         return Outcome(claims.taken, view.told, view.pushed, view.finished, woken, view.catalog_changed, changed, has_work, view.topics)
+
+    def _fault(self, when: str, calls: Sequence[Call], claims: Claims) -> None:
+        if faults.hook is not None:
+            faults.at_commit(when, [*(call.operation.name for call in calls), *(["claim"] if claims.taken else [])])
 
     def _placed(self, view: View, calls: Sequence[Call], wants: Rows) -> Rows:
         """The lanes of new runs must be locked with everything else, so their place is looked up before the fold."""

@@ -75,6 +75,8 @@ class Upkeep:
                     next_slow = loop.time() + UPKEEP_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
             except DatabaseError as error:
                 log.warning("upkeep waits for the database", extra={"error": str(error)})
+            except Exception:  # a defect of ours in one duty must not end all the others
+                log.exception("a round of upkeep failed")
             await self._rest()
 
     async def _rest(self) -> None:

@@ -122,7 +122,7 @@ class View:
             assert run.execution in TRANSITIONS[old.execution] or run.execution is old.execution, f"{old.execution} → {run.execution}"
             if run.id not in self.events:
                 run = msgspec.structs.replace(run, snapshot=old.snapshot + 1)
-            if run.journal != old.journal and old.next_seq:
+            if run.journal != old.journal:
                 self.writes.ended_journals.add(run.id)
         for effect in change.effects:
             run = self._effect(run, old, effect)
@@ -194,7 +194,8 @@ class View:
         self.finished.add(run.id)
         if run.status in FAILED:
             self.writes.failures.append((run.env_id, run.id))
-        if old is not None and (old.next_seq or old.execution is Execution.SUSPENDED):
+        # a run that went well without a completion has waited for nothing; one that was stopped may have begun to
+        if old is not None and (old.next_seq or old.execution is Execution.SUSPENDED or run.status is not Status.COMPLETED):
             self.writes.ended_journals.add(run.id)
         self._tell_waiters(run, done)
         if run.batch_id is None:

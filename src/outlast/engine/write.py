@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from outlast.engine import flow
 from outlast.engine.view import View
 from outlast.engine.writes import Writes
+from outlast.faults import point
 from outlast.model.change import Finish
 from outlast.model.run import RunData
 from outlast.store import batches, events, idempotency, journal, lanes, runs, sessions, timers, waitpoints
@@ -16,31 +17,41 @@ def write(view: View) -> None:
     """Write what was decided, and begin a new page for what the claim decides."""
     w, tx = view.writes, view.tx
     idempotency.remember(tx, [(key, *value) for key, value in sorted(w.requests.items())])
+    point("write.requests")
     idempotency.reserve(tx, sorted(w.keys, key=lambda key: key[:3]))
+    point("write.keys")
     flow.write(tx, view.flow, view.now)
     _write_runs(view, w)
+    point("write.runs")
     if w.born_batches:
         batches.insert(tx, [view.batches[b] for b in sorted(w.born_batches)])
     if w.batches - w.born_batches:
         batches.save(tx, [view.batches[b] for b in w.batches - w.born_batches])
     batches.add_items(tx, w.batch_items)
+    point("write.batches")
     journal.insert(tx, list(w.born_entries.values()))
     journal.save(tx, w.journal)
+    point("write.journal")
     waitpoints.insert(tx, [view.tokens[id_] for id_ in w.born_tokens])
     waitpoints.save(tx, [view.tokens[id_] for id_ in w.tokens - w.born_tokens])
     journal.add_waiters(tx, w.waiters)
     journal.remove_waiters(tx, w.gone_waiters)
     journal.remove_edges(tx, w.gone_edges)
     view.streams.write(tx)
+    point("write.waitpoints")
     timers.remove(tx, sorted(w.gone_timers))
     timers.add(tx, sorted(w.timers))
     timers.forget_waits(tx, w.ended_journals)
+    point("write.timers")
     timers.remove_work(tx, w.gone_work)
     timers.add_work(tx, w.work)
+    point("write.work")
     if w.sessions:
         sessions.save(tx, [view.sessions[s] for s in w.sessions])
+    point("write.sessions")
     events.append_logs(tx, w.logs)
     _write_lanes(view, w)
+    point("write.lanes")
     view.writes = Writes()
 
 

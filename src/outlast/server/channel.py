@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
+from outlast import faults
 from outlast.engine import attempts
 from outlast.engine.claim import Claimed, Demand
 from outlast.engine.engine import Engine
@@ -104,7 +105,10 @@ class Channel:
         state = Peer(self, outbox, env_id)
         try:
             while True:
-                for message in await connection.receive():
+                frame = await connection.receive()
+                if faults.drops("channel.receive"):
+                    return
+                for message in frame:
                     await state.handle(message)
         except ConnectionClosed:
             pass

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from outlast import faults
 from outlast.engine.claim import Demand
 from outlast.model.messages import FromWorker, Kind, ToWorker
 
@@ -46,6 +47,8 @@ class Outbox:
             await self._ready.wait()
             self._ready.clear()
             frame, self._waiting = self._waiting, []
+            if faults.drops("channel.send"):
+                return await self._connection.close()
             await self._connection.send(frame)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from outlast import faults
 from outlast.model.messages import MAX_FRAME_MESSAGES, Done, FromWorker, Log, ToWorker, decode_to_worker, encode_frame
 
 PATH = "/api/outlast/v1/channel"
@@ -93,7 +94,8 @@ class WebSocketConnection:
 class Outbox:
     """Messages of one loop turn leave as one frame, in order. What is put while nobody is connected is dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "executor") -> None:
+        self._name = name
         self._connection: Connection | None = None
         self._waiting: list[FromWorker] = []
         self._ready = asyncio.Event()
@@ -125,6 +127,8 @@ class Outbox:
                 self._ready.clear()
                 waiting, self._waiting = self._waiting, []
                 for frame in frames(waiting):
+                    if faults.drops(f"{self._name}.send"):
+                        return await connection.close()
                     await connection.send(frame)
                 if not self._waiting:
                     self._empty.set()

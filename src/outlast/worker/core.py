@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from outlast import current
+from outlast import current, faults
 from outlast.config import Config
 from outlast.model.failure import internal
 from outlast.model.messages import (
@@ -120,7 +120,10 @@ class ExecutorCore:
         try:
             await connection.send([Join(session, self.name, token, self._holds())])
             while True:
-                for message in await connection.receive():
+                frame = await connection.receive()
+                if faults.drops("executor.receive"):
+                    raise ConnectionClosed("a frame was lost")
+                for message in frame:
                     if isinstance(message, Joined):
                         # not earlier: a write of somebody who has not joined is refused, and would be lost
                         self.outbox.open(connection)
@@ -242,7 +245,10 @@ class ExecutorCore:
     async def _attempt(self, held: Held) -> Ended:
         try:
             held.runner = self._runner(held)
-            return await held.runner.run()
+            faults.point("run.before")
+            ended = await held.runner.run()
+            faults.point("run.after")
+            return ended
         except Exception as error:  # a defect of ours: the run must end all the same
             log.exception("an attempt could not be run", extra={"run_id": held.push.run_id, "task": held.push.task})
             return Ended("failed", error=internal("TASK_EXECUTION_FAILED", f"{type(error).__name__}: {error}"))

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TextIO
 
+from outlast import faults
 from outlast.worker import capture
 from outlast.worker.connection import Connection, ConnectionClosed, WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Control, ControlLine, Exhausted, Full, Idle, Over, Pause, Pulse, Ready, Stop
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--log-format")
     arguments = parser.parse_args()
     _die_with_parent()
+    faults.arm()
     sys.setswitchinterval(SWITCH_INTERVAL)
     # a terminal's Ctrl-C reaches the whole group: the supervisor alone decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)

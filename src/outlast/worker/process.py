@@ -168,7 +168,7 @@ class ExecutorProcess:
 
     async def _watch_pulse(self) -> None:
         """A loop that user code blocks sends no pulse: name what it executes, and show where it stands."""
-        await self._ready
+        await asyncio.shield(self._ready)  # whoever ends this waiting must not end the future that `start` waits for
         loop = asyncio.get_running_loop()
         self._last_pulse = loop.time()
         told = False

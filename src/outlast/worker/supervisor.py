@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from outlast import faults
 from outlast.model.limits import HEARTBEAT_MS
 from outlast.model.manifest import PROTOCOL, Manifest, digest
 from outlast.model.messages import (
@@ -66,7 +67,7 @@ class Supervisor:
         self.options = options
         self.on_discovery = on_discovery
         self.connected = asyncio.Event()
-        self._outbox = Outbox()
+        self._outbox = Outbox("supervisor")
         self._crew = Crew(options, on_lost=self._lost, on_refused=self._refused, make=self._around.executor)
         self._manifest: Manifest | None = None
         self._session: str | None = None
@@ -193,7 +194,10 @@ class Supervisor:
         try:
             await connection.send(self._greeting())
             while True:
-                for message in await connection.receive():
+                frame = await connection.receive()
+                if faults.drops("supervisor.receive"):
+                    raise ConnectionClosed("a frame was lost")
+                for message in frame:
                     self._handle(message)
         finally:
             for helper in helpers:
