@@ -5,7 +5,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from outlast import auth, batch, bulk, deployments, hooks, idempotency, metadata, queues, run, runs, schedules, streams, tags, tasks, wait
+from outlast import (
+    auth,
+    batch,
+    bulk,
+    deployments,
+    env_vars,
+    hooks,
+    idempotency,
+    metadata,
+    queues,
+    run,
+    runs,
+    schedules,
+    streams,
+    tags,
+    tasks,
+    wait,
+)
 from outlast.batch import BatchItem
 from outlast.client.answers import RunHandle
 from outlast.client.connection import configure
@@ -53,6 +70,7 @@ __all__ = [
     "bulk",
     "configure",
     "deployments",
+    "env_vars",
     "hooks",
     "idempotency",
     "idempotency_key",

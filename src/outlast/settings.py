@@ -55,6 +55,7 @@ SETTINGS = (
     Setting("token_rate", "60/1m", "calls with a public token, subscriptions not counted"),
     Setting("batch_rate", "off", "runs made by batches in an environment, as 1200+100/10s"),
     Setting("public_url", None, "what addresses handed out begin with; without it as the client reached the server"),
+    Setting("secrets_key", None, "32 bytes in base64 that seal environment variables; without it secrets.key in the data folder"),
     Setting("executors", os.cpu_count() or 1, "executor processes of a worker, for each kind of task it has", "int", 1),
     Setting("async_slots", 250, "async runs an executor holds at most", "int", 1),
     Setting("thread_slots", 16, "threads of an executor for `def` tasks", "int", 1),

@@ -9,6 +9,7 @@ from outlast import auth as _auth
 from outlast import batch as _batch
 from outlast import bulk as _bulk
 from outlast import deployments as _deployments
+from outlast import env_vars as _env_vars
 from outlast import idempotency as _idempotency
 from outlast import metadata as _metadata
 from outlast import queues as _queues
@@ -67,6 +68,7 @@ __all__ = [
     "bulk",
     "configure",
     "deployments",
+    "env_vars",
     "hooks",
     "idempotency",
     "idempotency_key",
@@ -138,6 +140,17 @@ class bulk:
     abort = staticmethod(blocking(_bulk.abort))
     undo = staticmethod(blocking(_bulk.undo))
     list = staticmethod(blocking_pages(_bulk.list))
+
+
+class env_vars:
+    """What runs find in their environment."""
+
+    list = staticmethod(blocking(_env_vars.list))
+    retrieve = staticmethod(blocking(_env_vars.retrieve))
+    create = staticmethod(blocking(_env_vars.create))
+    update = staticmethod(blocking(_env_vars.update))
+    delete = staticmethod(blocking(_env_vars.delete))
+    upload = staticmethod(blocking(_env_vars.upload))
 
 
 class schedules:
@@ -246,6 +259,7 @@ class Client:
         self.auth = auth if TYPE_CHECKING else Noun(auth, self._connection)
         self.deployments = deployments if TYPE_CHECKING else Noun(deployments, self._connection)
         self.idempotency = idempotency if TYPE_CHECKING else Noun(idempotency, self._connection)
+        self.env_vars = env_vars if TYPE_CHECKING else Noun(env_vars, self._connection)
         self.bulk = bulk if TYPE_CHECKING else Noun(bulk, self._connection)
         self.schedules = schedules if TYPE_CHECKING else Noun(schedules, self._connection)
 

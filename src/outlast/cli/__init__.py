@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from outlast.cli import access, bulk, queues, schedules
+from outlast.cli import access, bulk, env, queues, schedules
 from outlast.cli.options import Data, Database, Json, settings_of
 from outlast.cli.output import details, fail, plainly, shown, table
 
@@ -21,6 +21,7 @@ for name, sub in (
     ("queues", queues.app),
     ("schedules", schedules.app),
     ("bulk", bulk.app),
+    ("env", env.app),
     ("keys", access.app),
     ("db", db_app),
 ):

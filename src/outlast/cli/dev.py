@@ -87,6 +87,7 @@ async def running(
                 hot_waits=settings.hot_waits,
                 memory_mb=settings.memory_mb,
                 replay_every_wait=replay_every_wait,
+                dotenv=True,
             )
             supervisor = Supervisor(worker, on_discovery=None if quiet else show_discovery)
             working = asyncio.create_task(supervisor.run())

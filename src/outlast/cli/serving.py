@@ -49,6 +49,7 @@ def options(settings: Settings, *, open_dashboard: bool = False) -> Options:
         burst=settings.burst,
         retention_days=settings.retention_days,
         unknown_tasks=settings.unknown_tasks,
+        secrets_key=settings.secrets_key,
         payload_store=settings.payload_store,
         max_token_seconds=min(settings.max_token_seconds, public_tokens.LIMIT_SECONDS),
         public_url=settings.public_url,

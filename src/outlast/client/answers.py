@@ -139,6 +139,14 @@ class Generator(msgspec.Struct, frozen=True):
     description: str = ""
 
 
+class EnvVar(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A variable; the value of a secret is not shown."""
+
+    name: str
+    value: str
+    is_secret: bool = False
+
+
 class BulkCounts(msgspec.Struct, frozen=True):
     total: int = 0
     success: int = 0

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from outlast.client.answers import BulkAction, Page, ScheduleState, Tick
+from outlast.client.answers import BulkAction, EnvVar, Page, ScheduleState, Tick
 from outlast.client.requests import Headers, Request
 
 
@@ -100,3 +100,30 @@ def schedule_upcoming(schedule: str, count: int) -> Request[Sequence[datetime]]:
 def backfill_schedule(schedule: str, start: datetime, end: datetime) -> Request[int]:
     path = f"{_OWN_SCHEDULES}/{quote(schedule, safe='')}/backfill"
     return Request("POST", path, lambda c, _: _decode(c)["count"], json={"from": start.isoformat(), "to": end.isoformat()})
+
+
+_ENV_VARS = "/api/v1/projects/default/envvars/current"
+
+
+def list_env_vars() -> Request[Sequence[EnvVar]]:
+    return Request("GET", _ENV_VARS, lambda c, _: msgspec.json.decode(c, type=list[EnvVar]))
+
+
+def retrieve_env_var(name: str) -> Request[EnvVar]:
+    return Request("GET", f"{_ENV_VARS}/{quote(name, safe='')}", lambda c, _: msgspec.json.decode(c, type=EnvVar))
+
+
+def create_env_var(body: dict[str, Any]) -> Request[None]:
+    return Request("POST", _ENV_VARS, lambda c, _: None, json=body)
+
+
+def update_env_var(name: str, value: str) -> Request[None]:
+    return Request("PUT", f"{_ENV_VARS}/{quote(name, safe='')}", lambda c, _: None, json={"value": value})
+
+
+def delete_env_var(name: str) -> Request[None]:
+    return Request("DELETE", f"{_ENV_VARS}/{quote(name, safe='')}", lambda c, _: None)
+
+
+def upload_env_vars(body: dict[str, Any]) -> Request[None]:
+    return Request("POST", f"{_ENV_VARS}/import", lambda c, _: None, json=body)

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from outlast import faults
@@ -34,16 +34,22 @@ from outlast.store.database import DatabaseError
 log = logging.getLogger("outlast.channel")
 
 CANCEL_GRACE_MS = 30_000
+Variables = Callable[[int], Awaitable[dict[str, str]]]
+
+
+async def _no_variables(_: int) -> dict[str, str]:
+    return {}
 
 
 class Channel:
     """All workers connected to this server."""
 
-    def __init__(self, engine: Engine, *, server_id: str, secret: bytes | None = None) -> None:
+    def __init__(self, engine: Engine, *, server_id: str, secret: bytes | None = None, variables: Variables | None = None) -> None:
         self.engine = engine
         self.server_id = server_id
         # executors prove that their supervisor sent them; a secret per database lets them join at any server
         self._secret = secret or secrets.token_bytes(32)
+        self.variables = variables or _no_variables  # what runs of an environment find in theirs
         self._sessions: dict[str, WorkerSession] = {}
         self._background: set[asyncio.Future[Any]] = set()
         engine.demand = self.demand

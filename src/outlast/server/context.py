@@ -18,6 +18,7 @@ from outlast.server.problem import refused
 from outlast.server.rates import Limiter, Rate
 from outlast.server.realtime.feed import Feed
 from outlast.server.realtime.state import Rows
+from outlast.server.vault import Vault
 
 LIMITS = "outlast.limits"  # headers for the answer, in the request's scope
 _encode = msgspec.json.encode
@@ -37,8 +38,10 @@ class Context:
         key_rate: Rate | None = None,
         token_rate: Rate | None = None,
         batch_rate: Rate | None = None,
+        vault: Vault,
     ) -> None:
         self.engine = engine
+        self.vault = vault
         self.payloads = payloads
         self.auth = Auth(engine)
         self.unknown_tasks = unknown_tasks

@@ -165,7 +165,7 @@ class Peer:
         self.channel.add(session)
         env_id = self.env_id
         env = await self.engine.read(lambda tx: catalog.environment(tx, env_id))
-        env_vars = await self.engine.read(lambda tx: catalog.env_vars(tx, env_id))
+        env_vars = await self.channel.variables(env_id)
         token = self.channel.token(session.id)
         log.info("worker connected", extra={"worker": hello.worker, "version": opened.version, "session": session.id})
         return self.outbox.put(

@@ -15,6 +15,7 @@ from outlast.engine.clock import Chance, Clock
 from outlast.engine.engine import Engine
 from outlast.engine.upkeep import Upkeep
 from outlast.model.limits import LEASE_MS
+from outlast.server.api.env_vars import opened
 from outlast.server.app import create_app
 from outlast.server.channel import Channel
 from outlast.server.context import Context
@@ -22,8 +23,9 @@ from outlast.server.dashboard.site import Site
 from outlast.server.packets import sweep
 from outlast.server.payload_store import PayloadStore, StoreFailed, open_store
 from outlast.server.rates import Rate
+from outlast.server.vault import Vault, load_key
 from outlast.server.websocket import PATH, endpoint
-from outlast.store import catalog, keys
+from outlast.store import catalog, env_vars, keys
 from outlast.store.database import Connection, Database, DatabaseUnusable
 from outlast.store.migrate import migrate
 from outlast.store.postgres import Postgres
@@ -52,6 +54,7 @@ class Options:
     key_rate: Rate | None = None  # calls with an API key; None: no limit
     token_rate: Rate | None = None  # calls with a public token
     batch_rate: Rate | None = None  # runs that batches make in an environment
+    secrets_key: str | None = None  # 32 bytes in base64; None: secrets.key in the data folder
     public_url: str | None = None  # how clients reach this server, when it is not as they say themselves
 
 
@@ -73,12 +76,13 @@ class Runtime:
             migrate(self.database)
             with self.database.transaction() as tx:
                 seed(tx, options)
+                self._vault = vault_of(options, tx)
         except BaseException:
             self._release()
             raise
         self.engine = Engine(self.database, clock=clock, chance=chance)
         secret = self._channel_secret()
-        self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret)
+        self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret, variables=self._variables)
         self.context = context = Context(
             self.engine,
             payloads=payloads,
@@ -88,6 +92,7 @@ class Runtime:
             key_rate=options.key_rate,
             token_rate=options.token_rate,
             batch_rate=options.batch_rate,
+            vault=self._vault,
         )
         self.site = Site(context, is_open=options.open_dashboard)
         self.app: Starlette = create_app(
@@ -107,6 +112,9 @@ class Runtime:
         )
         self._upkeep = asyncio.get_running_loop().create_task(upkeep.run())
         self.engine.spawn(sweep(self.context))
+
+    async def _variables(self, env_id: int) -> dict[str, str]:
+        return opened(self._vault, env_id, await self.engine.read(lambda tx: env_vars.listed(tx, env_id)))
 
     def end_streams(self) -> None:
         """Let go of everybody who only listens: a stop does not wait for them."""
@@ -154,6 +162,14 @@ def _payloads(options: Options) -> PayloadStore:
         return open_store(options.payload_store, options.data)
     except StoreFailed as error:
         raise DatabaseUnusable(str(error)) from error
+
+
+def vault_of(options: Options, tx: Connection) -> Vault:
+    """The vault of this deployment. A server with another key than the values in the database have must not start."""
+    vault = Vault(load_key(options.data, options.secrets_key))
+    if (sealed := env_vars.any_sealed(tx)) is not None:
+        vault.check(sealed)
+    return vault
 
 
 def open_database(options: Options) -> tuple[Database, ServerLock | None]:

@@ -193,10 +193,6 @@ def task_definitions(tx: Connection, env_id: int, version: str, tasks: Collectio
     return {row[0]: _definition(row[1]) for row in rows}
 
 
-def env_vars(tx: Connection, env_id: int) -> dict[str, str]:
-    return dict(tx.all("SELECT name, value FROM env_vars WHERE env_id = :env", env=env_id))
-
-
 def _environment(row: Row) -> Environment:
     id_, slug, type_, limit, burst, paused, current_version, max_queue_size, max_ttl_ms, signing_secret, tokens_not_before, controlled = row
     return Environment(

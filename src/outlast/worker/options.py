@@ -38,6 +38,7 @@ class WorkerOptions:
     cold_after: float | None = None  # seconds of waiting; 0: never. None: as `outlast_config.py` says
     hot_waits: int = HOT_WAITS
     memory_mb: int | None = None
+    dotenv: bool = False  # the project's .env files win over what the server sets
     replay_every_wait: bool = False  # keep no coroutine over a wait: nondeterminism shows at once
 
     def waiting(self) -> list[str]:

@@ -11,9 +11,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from outlast import faults
+from outlast.model.dotenv import DEV_FILES, parse_dotenv
 from outlast.model.limits import HEARTBEAT_MS
 from outlast.model.manifest import PROTOCOL, Manifest, digest
 from outlast.model.messages import (
@@ -55,6 +57,19 @@ class Surroundings:
     connect: Callable[[str, str | None], Awaitable[Connection]] = WebSocketConnection.open
     executor: Callable[..., ExecutorProcess] = ExecutorProcess
     clock: Callable[[], float] = boottime
+
+
+def dotenv_of(project: Path) -> dict[str, str]:
+    """What the .env files of a project say, as they are read in development."""
+    found: dict[str, str] = {}
+    for name in DEV_FILES:
+        try:
+            found |= parse_dotenv((project / name).read_text())
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            log.warning("cannot read a .env file", extra={"file": name, "error": str(error)})
+    return found
 
 
 class Supervisor:
@@ -254,9 +269,10 @@ class Supervisor:
         self._session = welcome.session
         self._hello_due = False
         self._renew(welcome.lease_ms, self._asked_at)
-        assign = Assign(self.options.url, welcome.session, welcome.token, welcome.env == "dev", welcome.env_vars)
+        env_vars = {**welcome.env_vars, **(dotenv_of(self.options.project) if self.options.dotenv else {})}
+        assign = Assign(self.options.url, welcome.session, welcome.token, welcome.env == "dev", env_vars)
         log.info("connected", extra={"session": welcome.session, "version": welcome.version, "env": welcome.env})
-        if welcome.env_vars != self._crew.env_vars:
+        if env_vars != self._crew.env_vars:
             self._spawn(self._with_environment(assign))
         else:
             self._crew.assign(assign)
