@@ -36,6 +36,10 @@ class Attempt:
             self._cancelled = threading.Event()
         return self._cancelled
 
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancelled is not None and self._cancelled.is_set()
+
 
 attempt: ContextVar[Attempt | None] = ContextVar("outlast_attempt", default=None)
 

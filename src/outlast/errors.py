@@ -66,6 +66,14 @@ class JournalMismatch(DurableError):
         self.is_other_version = is_other_version
 
 
+class ContinueAs(BaseException):
+    """What `run.continue_as` raises once the new run is made: no error, and not for `except Exception`. `run_id` names the new run."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"the run goes on as {run_id}")
+        self.run_id = run_id
+
+
 class UndurableTimeout(DurableError):
     """A timeout of asyncio's ended a durable operation; its clock starts anew in a replay. Raised in development only."""
 

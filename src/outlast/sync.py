@@ -13,7 +13,8 @@ from outlast import env_vars as _env_vars
 from outlast import idempotency as _idempotency
 from outlast import metadata as _metadata
 from outlast import queues as _queues
-from outlast import run
+from outlast import retry as _retry
+from outlast import run as _run
 from outlast import runs as _runs
 from outlast import schedules as _schedules
 from outlast import streams as _streams
@@ -77,6 +78,7 @@ __all__ = [
     "metadata",
     "queue",
     "queues",
+    "retry",
     "run",
     "runs",
     "schedules",
@@ -100,7 +102,27 @@ class batch:
     """Many runs at once."""
 
     trigger = staticmethod(blocking(_batch.trigger))
+    trigger_and_wait = staticmethod(blocking(_batch.trigger_and_wait))
     retrieve = staticmethod(blocking(_batch.retrieve))
+
+
+class run:
+    """The current run."""
+
+    now = staticmethod(_run.now)
+    random = staticmethod(_run.random)
+    uuid4 = staticmethod(_run.uuid4)
+    checkpoint = staticmethod(_run.checkpoint)
+    continue_as = staticmethod(blocking(_run.continue_as))
+
+
+class retry:
+    """Trying again inside a task."""
+
+    on_throw = staticmethod(blocking(_retry.on_throw))
+    fetch = staticmethod(blocking(_retry.fetch))
+    backoff = staticmethod(_retry.backoff)
+    headers = staticmethod(_retry.headers)
 
 
 class runs:

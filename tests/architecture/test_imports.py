@@ -65,7 +65,7 @@ def test_both_namespaces_have_the_same_verbs() -> None:
     import outlast
     import outlast.sync
 
-    for noun in ("tasks", "runs", "batch", "queues", "auth", "deployments", "idempotency"):
+    for noun in ("tasks", "runs", "batch", "queues", "auth", "deployments", "idempotency", "run", "retry"):
         blocking = getattr(outlast.sync, noun)
         for name, verb in vars(blocking).items():
             if not isinstance(verb, staticmethod):

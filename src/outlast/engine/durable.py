@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from outlast.engine import streams, tokens, triggers
+from outlast.engine import continued, streams, tokens, triggers
 from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import WAIT_TIMER, View
@@ -41,6 +41,9 @@ def _needs_entry(item: Record | Forsake, wants: Rows) -> None:
     key = item.entry.key if isinstance(item, Record) else item.key
     wants.entries.add(entry_id(item.run_id, item.journal, key))
     if isinstance(item, Record):
+        if item.entry.kind == "continue":
+            wants.runs.add(item.run_id)
+            wants.data.add(item.run_id)
         for child in _children(item):
             triggers.needs(child, wants)
         if item.token_id is not None:
@@ -98,6 +101,8 @@ def record(view: View, r: Record) -> Entry | Refusal:
 
 
 def _made(view: View, run: Run, r: Record) -> Entry | Refusal:
+    if r.child is not None and r.entry.kind == "continue":
+        return continued.record(view, run, r.entry, r.child)
     if r.child is not None:
         return _record_child(view, run, r.entry, r.child)
     if r.items:

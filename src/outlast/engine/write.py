@@ -28,6 +28,7 @@ def write(view: View) -> None:
     if w.batches - w.born_batches:
         batches.save(tx, [view.batches[b] for b in w.batches - w.born_batches])
     batches.add_items(tx, w.batch_items)
+    batches.move_items(tx, w.moved_items)
     point("write.batches")
     journal.insert(tx, list(w.born_entries.values()))
     journal.save(tx, w.journal)

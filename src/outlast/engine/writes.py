@@ -39,6 +39,7 @@ class Writes:
     batch_items: list[tuple[str, int, str | None, str, str | None]] = field(
         default_factory=list[tuple[str, int, str | None, str, str | None]]
     )
+    moved_items: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     sessions: set[str] = field(default_factory=set[str])
     lanes: set[int] = field(default_factory=set[int])
     bases: set[int] = field(default_factory=set[int])

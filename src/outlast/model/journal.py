@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 EntryStatus = Literal["pending", "ok", "error", "abandoned"]
-OpKind = Literal["trigger", "trigger_and_wait", "batch", "batch_and_wait", "wait", "token", "step", "mark", "count"]
+OpKind = Literal["trigger", "trigger_and_wait", "batch", "batch_and_wait", "wait", "token", "step", "mark", "count", "continue"]
 LONG = frozenset({"trigger_and_wait", "batch_and_wait", "wait", "token"})  # the others are answered as soon as they are durable
 TIMED_OUT = "outlast/timed-out"  # the value type of an error entry whose wait was over before what it waited for
 REFUSED = "outlast/refused"  # of one that the server would not make; its value is a Failure

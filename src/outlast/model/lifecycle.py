@@ -180,7 +180,6 @@ def claim(run: Run, *, session: str, version: str, pin: bool, executor: str | No
         execution=E.EXECUTING,
         epoch=run.epoch + 1,
         attempt=run.attempt + 1 - run.resuming,
-        attempt_ms=run.attempt_ms if run.resuming else 0,
         resuming=0,
         held_by=session,
         executor=executor,
@@ -241,7 +240,7 @@ def fail_attempt(run: Run, result: Result, *, now: int) -> Change:
         following = run.attempt + 1
         again = replace(run, attempt=following, journal=following, next_seq=0, seen_seq=0, attempt_ms=0, updated_at=now)
         return Change(again, "retrying", (), data)
-    run = replace(run, journal=run.attempt + 1, next_seq=0, seen_seq=0)
+    run = replace(run, journal=run.attempt + 1, next_seq=0, seen_seq=0, attempt_ms=0)
     return _requeue(run, at=now + result.retry_delay_ms, reason="retrying", now=now, data=data)
 
 
@@ -257,7 +256,7 @@ def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Cha
     if not started:
         return give_back(run, reason="delivery lost", now=now)
     losses = run.losses + 1
-    lost = replace(run, losses=losses)
+    lost = replace(run, losses=losses, attempt_ms=0)
     stalled = internal("TASK_RUN_STALLED_EXECUTING", "the worker that executed the run was lost")
     if give_up:
         return _finish(lost, Status.CANCELED, "worker lost", Finish(error=encode_failure(stalled)), now=now)

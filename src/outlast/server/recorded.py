@@ -41,7 +41,7 @@ def _record(op: Op, entry: Entry, env_id: int, now: int) -> Record:
     args = op.args
     record = Record(run_id=op.run_id, epoch=op.epoch, journal=op.journal, entry=entry)
     match op.op:
-        case "trigger" | "trigger_and_wait":
+        case "trigger" | "trigger_and_wait" | "continue":
             return replace(record, child=_child(env_id, args, now))
         case "batch" | "batch_and_wait":
             items = args["items"]

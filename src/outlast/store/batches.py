@@ -102,5 +102,11 @@ def add_items(tx: Connection, rows: Sequence[tuple[str, int, str | None, str, st
     tx.insert("batch_items", ("batch_id", "index_", "run_id", "task", "error"), rows)
 
 
+def move_items(tx: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
+    """(run that an item is from now on, batch id, run that it was)"""
+    if rows:
+        tx.many("UPDATE batch_items SET run_id = ? WHERE batch_id = ? AND run_id = ?", rows)
+
+
 def _batch(row: Row) -> Batch:
     return Batch(**dict(zip(_NAMES, row, strict=True)))

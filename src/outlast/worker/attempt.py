@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from outlast import current
 from outlast.config import Config
-from outlast.errors import JournalMismatch, TaskPayloadParsedError
+from outlast.errors import ContinueAs, JournalMismatch, TaskPayloadParsedError
 from outlast.hooks import Hook, Kind, global_hooks, wait_of
 from outlast.model.failure import internal
 from outlast.model.journal import Entry
@@ -177,6 +177,9 @@ class AttemptRunner:
     async def _settle(self, work: Awaitable[Any]) -> Ended:
         try:
             output = await work
+            data, data_type = self._encoded(output)
+        except ContinueAs as left:
+            output = {"continued_as": left.run_id}
             data, data_type = self._encoded(output)
         except BaseException as raised:
             if self.stopped is not None or self._given_up:

@@ -16,7 +16,7 @@ from outlast.worker.blocked import is_blocked, is_moving
 from outlast.worker.cancelling import say_if_timed_out
 from outlast.worker.link import Link
 from outlast.worker.past import Past
-from outlast.worker.scopes import NOBODY, Scope, is_dropped, location, place_of, scope
+from outlast.worker.scopes import NOBODY, Scope, counted, is_dropped, location, place_of, scope
 
 T = TypeVar("T")
 log = logging.getLogger("outlast.worker")
@@ -30,13 +30,14 @@ class Journal:
 
     __slots__ = (
         "_arrived", "_asked", "_kept", "_known", "_link", "_look", "_loop", "_next", "_noted", "_resumed", "_root", "_said_blocked",
-        "_scheduled", "_settling", "_short", "_tasks", "_threads_waiting", "_turns", "_waiting", "around", "is_suspended", "past", "run_id",
+        "_scheduled", "_settling", "_short", "_tasks", "_threads_waiting", "_turns", "_waiting", "around", "is_stopped", "is_suspended",
+        "past", "run_id",
     )  # fmt: skip
 
     def __init__(self, run_id: str, entries: list[Entry], link: Link, *, version: str = "", is_dev: bool = False) -> None:
         self.run_id = run_id
         self.past = Past(entries, version, is_dev=is_dev)
-        self.is_suspended = False
+        self.is_suspended = self.is_stopped = False
         self.around: Around | None = None
         self._link = link
         self._loop = asyncio.get_running_loop()
@@ -98,7 +99,8 @@ class Journal:
         return list(self._tasks)
 
     def stop(self) -> None:
-        """The run was cancelled: threads that wait hear of it here; coroutines are cancelled by their tasks."""
+        """The run must stop: threads that wait hear of it here; coroutines are cancelled by their tasks, and who swallows that again."""
+        self.is_stopped = True
         for future in list(self._waiting.values()):
             if not future.done() and self._threads_waiting:
                 future.set_exception(RunCancelled("the run was cancelled"))
@@ -231,6 +233,12 @@ class Journal:
         finally:
             here.waits_for = NOBODY
 
+    def skip(self, name: str) -> None:
+        """A task of this name would be made here; what it recorded is passed over."""
+        if (here := scope.get()) is not None:
+            self.past.skip(here.child(name).path)
+            self.kick()
+
     def drop(self, task: asyncio.Task[Any]) -> None:
         """What this task of the run made is of no use any more: the runs it waits for are cancelled with its waits."""
         if task in self._tasks:
@@ -266,7 +274,7 @@ class Journal:
             raise RuntimeError("a blocking call in an `async def` task would stop the executor: await the same call from `outlast`")
         self._threads_waiting += 1
         try:
-            return asyncio.run_coroutine_threadsafe(_counted(start), self._loop).result()
+            return asyncio.run_coroutine_threadsafe(counted(start), self._loop).result()
         finally:
             self._threads_waiting -= 1
 
@@ -389,11 +397,3 @@ class Journal:
     def _count_known(self) -> None:
         while self._known in self._arrived:
             self._known += 1
-
-
-async def _counted(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """What a thread waits for. The thread itself has no asyncio task that could be looked at: this one stands for it."""
-    mine = scope.get()
-    if mine is not None:
-        mine.made = True
-    return await start()

@@ -13,7 +13,7 @@ from outlast.model.journal import LONG, MANY_ENTRIES, MAX_ENTRIES, MAX_JOURNAL_B
 
 FAST_WAITS = 50  # replayed within a second: whatever the code does between them hammers the world
 HINT = "go on as a fresh run with `await run.continue_as(payload)`, or move work into child runs"
-_SCOPE = re.compile(r"(.*?)/(?:trigger|trigger_and_wait|batch|batch_and_wait|wait|token|step|mark):", re.DOTALL)
+_SCOPE = re.compile(r"(.*?)/(?:trigger|trigger_and_wait|batch|batch_and_wait|wait|token|step|mark|continue):", re.DOTALL)
 
 
 class Past:
@@ -89,7 +89,7 @@ class Past:
         found = self.recorded.get(slot.key)
         expected = self._expected.get((scope, slot.place)) if slot.place >= 0 else found
         if found is None and expected is None:
-            return self._count(call)
+            return self._count(slot, call)
         # the same operation, though perhaps not the same object: it may have ended meanwhile
         if found is None or expected is None or found.key != expected.key or found.fingerprint != slot.fingerprint:
             self.mismatch = self._differs(scope, slot, call, expected or found)
@@ -97,12 +97,21 @@ class Past:
         self._open.pop(slot.key, None)
         if found.kind in LONG and found.status != "pending":
             self._replayed_wait()
+        return self._look_if_caught_up()
+
+    def skip(self, scope: str) -> None:
+        """What was recorded there led to something that is recorded itself."""
+        for key in [key for key in self.recorded if key.startswith(scope + "/")]:
+            self.taken[key] = None
+            self._open.pop(key, None)
+        self._look_if_caught_up()
+
+    def _look_if_caught_up(self) -> None:
         if not self._open:
             self._expected.clear()
             if (caught_up := self.on_caught_up) is not None:
                 self.on_caught_up = None
                 caught_up()
-        return None
 
     def _differs(self, scope: str, slot: Slot, call: str, recorded: Entry | None) -> JournalMismatch:
         assert recorded is not None
@@ -142,7 +151,9 @@ class Past:
         done = {**self.carried, **{e.key: e for e in self.recorded.values() if e.kind == "step" and e.status == "ok"}}
         return [_carried(e) for e in done.values()]
 
-    def _count(self, call: str) -> None:
+    def _count(self, slot: Slot, call: str) -> None:
+        if slot.kind == "continue":
+            return  # the way out of a journal that is too large
         self._asked += 1
         if self._asked > MAX_ENTRIES:
             raise JournalTooLarge(f"{call}: the run has {MAX_ENTRIES} durable operations, its limit: {HINT}")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-from collections.abc import Callable, Set
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Set
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from outlast.errors import OutsideRunError, ScopeLostError
+from outlast.errors import OutsideRunError, RunCancelled, ScopeLostError
 from outlast.worker.cancelling import RunTask
 
 if TYPE_CHECKING:
     from outlast.worker.journal import Journal
 
 
+T = TypeVar("T")
 NOBODY: frozenset[asyncio.Task[Any]] = frozenset()
 
 
@@ -78,6 +79,8 @@ def place_of(journal: Journal, call: str, *, is_open: bool) -> Scope:
             raise OutsideRunError(f"{call} was called in a thread that the task started: call it in the task itself")
         if current is not here.owner:
             raise ScopeLostError(f"{call} was called in an asyncio task that has no place of its own: {current.get_name()}")
+    if journal.is_stopped:  # who has swallowed it is told again
+        raise asyncio.CancelledError("the run must stop") if here.owner is not None else RunCancelled(f"{call}: the run must stop")
     return here
 
 
@@ -125,3 +128,11 @@ def location() -> str:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "outlast":
         frame = frame.f_back
     return sys.intern(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+
+
+async def counted(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What a thread waits for. The thread itself has no asyncio task that could be looked at: this one stands for it."""
+    mine = scope.get()
+    if mine is not None:
+        mine.made = True
+    return await start()
