@@ -75,9 +75,16 @@ class Subscription:
     async def take(self, timeout: float | None = None) -> Taken:
         """All that has come since the last call; empty when nothing came in `timeout` seconds, or when the server stops."""
         if not (self._changes or self._topics or self._missed or self.closed):
-            self._waiter = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._waiter], timeout=timeout)
-            self._waiter = None
+            # one future and no more: a busy engine flushes between any two turns of the loop, and each turn would cost that
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(timeout, self.wake) if timeout is not None else None
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
         taken = Taken(list(self._changes), self._topics, self._missed)
         self._changes.clear()
         self._topics, self._missed = set(), False
@@ -106,6 +113,7 @@ class Subscription:
         self.wake()
 
     def wake(self) -> None:
+        """Let `take` return with what there is."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -79,13 +79,12 @@ class Poll:
 
     async def take(self, subscription: Subscription, ends: float) -> Taken | None:
         """What comes next; empty when the time is over, None when the client has gone."""
-        taking = asyncio.ensure_future(subscription.take(max(0.0, ends - asyncio.get_running_loop().time())))
         gone = asyncio.ensure_future(until_gone(self.request.receive))
+        gone.add_done_callback(lambda _: subscription.wake())
         try:
-            await asyncio.wait({taking, gone}, return_when=asyncio.FIRST_COMPLETED)
-            return taking.result() if taking.done() else None
+            taken = await subscription.take(max(0.0, ends - asyncio.get_running_loop().time()))
+            return None if gone.done() else taken
         finally:
-            taking.cancel()
             gone.cancel()
 
     def ends(self) -> float:
