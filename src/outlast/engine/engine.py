@@ -216,6 +216,10 @@ class Engine:
         assert self._loop is not None
         return await self._loop.run_in_executor(self._readers, self._read, query)
 
+    async def read_soon(self, query: Callable[[Connection], R]) -> R:
+        """A short read that must not wait for the next flush: where flushes run in the loop's own thread, so does it."""
+        return self._read(query) if self._writer is None else await self.read(query)
+
     def _read(self, query: Callable[[Connection], R]) -> R:
         with self.database.reading() as tx:
             return query(tx)

@@ -291,7 +291,7 @@ class Feed:
             outbox.add_tags(tx, changes, tagged)
             return changes, unsettled, pairs(tx, {change.run_id for change in changes if change.run_id in self._known})
 
-        changes, unsettled, found = await self._engine.read(query)
+        changes, unsettled, found = await self._engine.read_soon(query)
         for change in changes:
             if change.run_id in self._known:
                 pair = found.get(change.run_id)
