@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from outlast import faults
+from outlast.cli.protocol import Protocol
 from outlast.errors import ConfigurationError
 from outlast.server import public_tokens, rates
 from outlast.server.runtime import Options, Runtime
@@ -84,7 +85,7 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def make(runtime: Runtime) -> Server:
+def make(runtime: Runtime, protocol: type[asyncio.Protocol] = Protocol) -> Server:
     config = uvicorn.Config(
         runtime.app,
         loop="none",
@@ -92,7 +93,7 @@ def make(runtime: Runtime) -> Server:
         ws_per_message_deflate=False,
         ws_max_size=64 * 1024 * 1024,
         ws_ping_interval=None,
-        http="httptools",
+        http=protocol,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -14,6 +16,9 @@ from outlast.server.problem import Problem, invalid
 
 T = TypeVar("T")
 
+BODY_SECONDS = 30.0  # for the first byte; a body that trickles costs a place that others need
+SLOWEST_BYTES = 10_000  # a second, beside that
+
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MAX_INTEGER_DIGITS + 1))
 
@@ -22,24 +27,43 @@ async def read(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """The body, refused as soon as it is too large.
 
     Raises:
-        Problem: 413 over the limit, 415 when it is compressed, 400 when it was cut off.
+        Problem: 413 over the limit, 415 when it is compressed, 408 when it is too slow, 400 when it was cut off.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Problem(415, "compressed bodies are not accepted")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise Problem(413, f"the body is larger than {limit} bytes")
-    chunks: list[bytes] = []
+    found: list[bytes] = []
     size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise Problem(413, f"the body is larger than {limit} bytes")
-            chunks.append(chunk)
-    except ClientDisconnect as error:
-        raise Problem(400, "the body was cut off", code="invalid_json") from error
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    async for chunk in chunks(request):
+        size += len(chunk)
+        if size > limit:
+            raise Problem(413, f"the body is larger than {limit} bytes")
+        found.append(chunk)
+    return found[0] if len(found) == 1 else b"".join(found)
+
+
+async def chunks(request: Request, *, idle_seconds: float | None = None) -> AsyncIterator[bytes]:
+    """The body piece by piece. All of it is due at a pace of a bad line; with `idle_seconds` only each piece is.
+
+    Raises:
+        Problem: 408 when it is late, 400 when it was cut off.
+    """
+    stream, loop = request.stream(), asyncio.get_running_loop()
+    due, size = loop.time() + BODY_SECONDS, 0
+    while True:
+        try:
+            async with asyncio.timeout_at(due + size / SLOWEST_BYTES if idle_seconds is None else loop.time() + idle_seconds):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise Problem(408, "the body did not arrive in time", retry=True, headers={"connection": "close"}) from error
+        except ClientDisconnect as error:
+            raise Problem(400, "the body was cut off", code="invalid_json") from error
+        size += len(chunk)
+        yield chunk
 
 
 def check_type(request: Request) -> None:
