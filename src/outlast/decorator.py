@@ -24,7 +24,10 @@ Out = TypeVar("Out", covariant=True)
 
 
 class TaskOptions(TypedDict, total=False):
-    """What `@task(…)` takes. `max_duration` is seconds of active time per attempt (None: no limit, the default)."""
+    """What `@task(…)` takes. `max_duration` is seconds of active time per attempt (None: no limit, the default).
+
+    `isolation="process"`: each run has a process of its own, which may crash, hang or be killed alone; `machine` limits its memory.
+    """
 
     id: str
     description: str
@@ -183,8 +186,15 @@ def _checked(options: dict[str, Any]) -> Options:
         has_max_duration="max_duration" in options,
         ttl_ms=None if options.get("ttl") is None else ttl_ms(options["ttl"], "ttl"),
         json_schema=options.get("json_schema"),
+        isolation=_isolation(options.get("isolation")),
         singleton=_singleton(options.get("singleton")),
     )
+
+
+def _isolation(mode: Any) -> Literal["process"] | None:
+    if mode not in (None, "process"):
+        raise ConfigurationError(f'isolation={mode!r}: use "process", or leave it out')
+    return mode
 
 
 def _singleton(mode: Any) -> Literal["skip", "queue", "cancel_previous"] | None:

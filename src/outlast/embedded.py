@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from msgspec.structs import replace
 
 from outlast import queues, tasks
 from outlast.client import connection as connections
@@ -23,6 +25,8 @@ from outlast.server.runtime import Options, Runtime
 from outlast.worker.connection import ConnectionClosed as WorkerSideClosed
 from outlast.worker.inline import InlineWorker
 from outlast.worker.surviving import run_surviving
+
+log = logging.getLogger("outlast")
 
 DRAIN_SECONDS = 10.0
 SWITCH_INTERVAL = 0.0001  # two busy loops share this interpreter: neither may starve the other
@@ -192,7 +196,10 @@ class _WorkerThread:
 
 def _manifest() -> Manifest:
     """The tasks and queues this program has registered by now."""
-    definitions = [task.definition() for task in tasks.registry.tasks.values()]
+    isolated = sorted(task.id for task in tasks.registry.tasks.values() if task.options.isolation)
+    if isolated:
+        log.warning("isolation= has no effect inside a program: runs of %s share its process", ", ".join(isolated))
+    definitions = [replace(task.definition(), kind=task.kind) for task in tasks.registry.tasks.values()]
     shared = [queues.definition(q) for q in queues.registry.values()]
     return Manifest(python=f"{sys.version_info.major}.{sys.version_info.minor}", content_hash="embedded", tasks=definitions, queues=shared)
 

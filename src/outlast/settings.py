@@ -59,6 +59,7 @@ SETTINGS = (
     Setting("executors", os.cpu_count() or 1, "executor processes of a worker, for each kind of task it has", "int", 1),
     Setting("async_slots", 250, "async runs an executor holds at most", "int", 1),
     Setting("thread_slots", 16, "threads of an executor for `def` tasks", "int", 1),
+    Setting("process_slots", 16, 'runs of tasks with isolation="process" that a worker executes at once', "int", 1),
     Setting("cold_after", None, "seconds a waiting run's coroutine is kept; 0: for ever; without it as outlast_config.py says", "float", 0),
     Setting("hot_waits", 8_000, "waiting runs whose coroutines an executor keeps at most", "int", 1),
     Setting("memory_mb", None, "an executor with many waiting runs is replaced when it has more memory than this", "int", 1),

@@ -50,6 +50,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     json_schema: dict[str, Any] | None = None
     schedule: ScheduleDefinition | None = None
     scheduled: bool = False  # its payload is made by schedules
+    isolation: Literal["process"] | None = None  # a process for each run
     singleton: Literal["skip", "queue", "cancel_previous"] | None = None  # what becomes of a run while another is not over
 
 
@@ -233,7 +234,7 @@ class Task(Generic[In, Out]):
         queue = queues.definition(o.queue) if o.queue else None
         return TaskDefinition(
             id=self.id,
-            kind=self.kind,
+            kind=self.options.isolation or self.kind,
             file=self.location[0],
             line=self.location[1],
             description=o.description,

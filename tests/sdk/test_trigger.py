@@ -50,7 +50,7 @@ async def test_debounce_travels_by_trigger_devs_names(wire: Wire) -> None:
     assert wire.options["debounce"] == {"key": "k", "delay": "5s", "mode": "trailing", "maxDelay": "1m"}
 
 
-@pytest.mark.parametrize("options", [{"version": "1"}, {"isolation": "process"}])
+@pytest.mark.parametrize("options", [{"version": "1"}])
 def test_what_comes_later_is_refused_by_its_name(wire: Wire, options: dict[str, Any]) -> None:
     with pytest.raises(NotBuiltYet, match=f"{next(iter(options))}= comes with"):
         tasks.trigger("t", 1, **options)

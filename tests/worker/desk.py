@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import WebSocketException
 
+from outlast.model.manifest import Kind
 from outlast.model.messages import (
     Attach,
     Attached,
@@ -24,7 +25,6 @@ from outlast.model.messages import (
     Hello,
     Join,
     Joined,
-    Kind,
     Log,
     LogLine,
     Ok,
@@ -50,6 +50,9 @@ class Peer:
         self.executor: str | None = None
         self.credit = Credit(0, 0)
         self.is_open = True
+
+    def room(self, kind: Kind) -> int:
+        return getattr(self.credit, f"{kind}_slots")
 
 
 class Desk:
@@ -86,7 +89,7 @@ class Desk:
 
     def executor(self, kind: Kind = "async") -> Peer:
         for peer in self.peers:
-            if peer.is_open and (peer.credit.async_slots if kind == "async" else peer.credit.thread_slots):
+            if peer.is_open and peer.room(kind):
                 return peer
         raise AssertionError(f"no executor for {kind} runs")
 
@@ -107,7 +110,7 @@ class Desk:
 
     async def ready(self, kind: Kind = "async") -> None:
         def has_room() -> bool:
-            return any(p.is_open and (p.credit.async_slots if kind == "async" else p.credit.thread_slots) for p in self.peers)
+            return any(p.is_open and p.room(kind) for p in self.peers)
 
         await self.until(has_room, f"an executor for {kind} runs")
 

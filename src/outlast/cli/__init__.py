@@ -103,6 +103,7 @@ def worker(
     executors: Annotated[int | None, typer.Option(help="Executor processes for each kind of task.")] = None,
     async_slots: Annotated[int | None, typer.Option(help="Async runs per executor.")] = None,
     thread_slots: Annotated[int | None, typer.Option(help="Threads per executor.")] = None,
+    process_slots: Annotated[int | None, typer.Option(help="Runs with a process of their own.")] = None,
     cold_after: Annotated[float | None, typer.Option(help="Seconds a waiting run's coroutine is kept; 0: for ever.")] = None,
     hot_waits: Annotated[int | None, typer.Option(help="Waiting runs whose coroutines an executor keeps.")] = None,
     memory_mb: Annotated[int | None, typer.Option(help="Replace an executor of waiting runs that has more memory.")] = None,
@@ -113,8 +114,8 @@ def worker(
     from outlast.cli.working import run_worker
 
     settings = settings_of(
-        executors=executors, async_slots=async_slots, thread_slots=thread_slots, cold_after=cold_after, hot_waits=hot_waits,
-        memory_mb=memory_mb, log_format=log_format,
+        executors=executors, async_slots=async_slots, thread_slots=thread_slots, process_slots=process_slots,
+        cold_after=cold_after, hot_waits=hot_waits, memory_mb=memory_mb, log_format=log_format,
     )  # fmt: skip
     run_worker(settings, project, api_url, promote=promote)
 

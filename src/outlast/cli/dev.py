@@ -80,6 +80,7 @@ async def running(
                 executors=settings.executors,
                 async_slots=settings.async_slots,
                 thread_slots=settings.thread_slots,
+                process_slots=settings.process_slots,
                 drain_seconds=2.0,
                 log_format=settings.log_format,
                 data=data,

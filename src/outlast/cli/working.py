@@ -31,6 +31,7 @@ def run_worker(settings: Settings, project: Path, api_url: str | None, *, promot
         executors=settings.executors,
         async_slots=settings.async_slots,
         thread_slots=settings.thread_slots,
+        process_slots=settings.process_slots,
         drain_seconds=settings.drain_seconds,
         cold_after=settings.cold_after,
         hot_waits=settings.hot_waits,

@@ -14,8 +14,7 @@ from outlast.engine.view import View
 from outlast.model import lifecycle
 from outlast.model.journal import Entry
 from outlast.model.lane import Candidate, held_route, route, share
-from outlast.model.manifest import TaskDefinition
-from outlast.model.messages import Kind
+from outlast.model.manifest import Kind, TaskDefinition
 from outlast.model.refusal import Refusal
 from outlast.model.run import Execution, Run, RunData
 from outlast.store import catalog, journal, lanes, rates, runs, sessions

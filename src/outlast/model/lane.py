@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
+
+from outlast.model.manifest import Kind
 
 
 class Lane(msgspec.Struct, kw_only=True):
@@ -34,10 +35,10 @@ class Candidate(msgspec.Struct):
     caps: tuple[tuple[int, str], ...] = ()
 
 
-def route(version: str | None, kind: Literal["async", "thread"]) -> str:
+def route(version: str | None, kind: Kind) -> str:
     """Who may take a run: any current worker, or only those of one version; and which executors."""
     name = f"v:{version}" if version else "current"
-    return f"{name}/thread" if kind == "thread" else name
+    return name if kind == "async" else f"{name}/{kind}"
 
 
 def held_route(session: str, home: str) -> str:
@@ -50,8 +51,10 @@ def home_route(name: str) -> str:
     return name.split(":", 2)[2] if name.startswith("s:") else name
 
 
-def kind_of(name: str) -> Literal["async", "thread"]:
-    return "thread" if name.endswith("/thread") else "async"
+def kind_of(name: str) -> Kind:
+    if name.endswith("/thread"):
+        return "thread"
+    return "process" if name.endswith("/process") else "async"
 
 
 def effective_limit(queue_limit: int | None, override: int | None, env_limit: int) -> int:

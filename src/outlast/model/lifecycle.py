@@ -219,6 +219,8 @@ def complete(run: Run, result: Result, *, now: int) -> Change | Refusal:
             return park(run, result, now=now)
         case "timed_out":
             return _fail(run, Status.TIMED_OUT, result, now=now)
+        case "lost":
+            return lose_process(run, result, now=now)
         case "crashed":
             return _fail(run, Status.CRASHED, result, now=now)
         case _:
@@ -233,7 +235,7 @@ def park(run: Run, result: Result, *, now: int) -> Change:
 
 def fail_attempt(run: Run, result: Result, *, now: int) -> Change:
     """A failed attempt that is to be tried again: in place after a short pause, through the queue after a long one."""
-    if run.attempt >= MAX_ATTEMPTS or (run.max_attempts is not None and run.attempt - run.losses >= max(1, run.max_attempts)):
+    if _is_last(run):
         return _fail(run, Status.FAILED, result, now=now)
     data: dict[str, object] = {"error": result.error_name, "retry_at": now + result.retry_delay_ms}
     if result.retry_delay_ms < WARM_RETRY_MS:
@@ -242,6 +244,10 @@ def fail_attempt(run: Run, result: Result, *, now: int) -> Change:
         return Change(again, "retrying", (), data)
     run = replace(run, journal=run.attempt + 1, next_seq=0, seen_seq=0, attempt_ms=0)
     return _requeue(run, at=now + result.retry_delay_ms, reason="retrying", now=now, data=data)
+
+
+def _is_last(run: Run) -> bool:
+    return run.attempt >= MAX_ATTEMPTS or (run.max_attempts is not None and run.attempt - run.losses >= max(1, run.max_attempts))
 
 
 def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Change | Refusal:
@@ -266,6 +272,14 @@ def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Cha
     if run.attempt >= MAX_ATTEMPTS:
         return _finish(lost, Status.CRASHED, "worker lost", Finish(error=encode_failure(stalled)), now=now)
     return _requeue(lost, at=now + LOSS_BACKOFF_MS, reason="worker lost", now=now)
+
+
+def lose_process(run: Run, result: Result, *, now: int) -> Change:
+    """The process that the run had for itself died. The attempt counts; its journal says nothing wrong, so the next one goes on with it."""
+    if _is_last(run):
+        return _fail(run, Status.CRASHED, result, now=now)
+    data: dict[str, object] = {"error": result.error_name}
+    return _requeue(run, at=now + max(LOSS_BACKOFF_MS, result.retry_delay_ms), reason="process lost", now=now, data=data)
 
 
 def give_back(run: Run, *, reason: str, now: int) -> Change:

@@ -12,6 +12,7 @@ from outlast.model.retry import Retry
 from outlast.model.schedule import CatchUp, Overlap
 
 PROTOCOL = 1
+Kind = Literal["async", "thread", "process"]  # coroutines of an executor, its threads, or a process for each run
 
 
 class QueueDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,7 +50,7 @@ class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """A task as the server needs to know it. `kind` says which executors run it."""
 
     id: str
-    kind: Literal["async", "thread"] = "async"
+    kind: Kind = "async"
     file: str = ""
     line: int = 0
     description: str | None = None

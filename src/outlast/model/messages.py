@@ -16,8 +16,6 @@ from outlast.model.manifest import Manifest
 MAX_FRAME_MESSAGES = 1_000
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # one output may have 10 MB; batches are cut well below
 
-Kind = Literal["async", "thread"]
-
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
     pass
@@ -86,16 +84,20 @@ class Credit(Message, tag="credit", frozen=True, array_like=True):
 
     async_slots: int
     thread_slots: int
+    process_slots: int = 0
 
 
 class Done(Message, tag="done", frozen=True, array_like=True):
-    """The end of an attempt. `retry` asks for another one after `retry_delay_ms`, decided by the worker."""
+    """The end of an attempt. `retry` asks for another one after `retry_delay_ms`, decided by the worker.
+
+    `lost`: the process that the run had for itself died; another attempt, by the same journal, is to follow after that time.
+    """
 
     n: int
     run_id: str
     epoch: int
     attempt: int
-    outcome: Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed", "parked"]
+    outcome: Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed", "lost", "parked"]
     output: str | None = None
     output_type: str = "application/json"
     error: Failure | None = None

@@ -13,7 +13,7 @@ from outlast.model.failure import Failure, truncated
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     attempt: int
-    outcome: Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed", "parked"]
+    outcome: Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed", "lost", "parked"]
     output: str | None = None
     output_type: str = "application/json"
     error: str | None = None  # a Failure as JSON

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from outlast import faults
 from outlast.engine.claim import Demand
-from outlast.model.messages import FromWorker, Kind, ToWorker
+from outlast.model.manifest import Kind
+from outlast.model.messages import FromWorker, ToWorker
 
 
 class Connection(Protocol):
@@ -59,7 +60,7 @@ class Executor:
         self.name = name
         self.session = session
         self.outbox = outbox
-        self.capacity: dict[Kind, int] = {"async": 0, "thread": 0}
+        self.capacity: dict[Kind, int] = {"async": 0, "thread": 0, "process": 0}
         self.held: dict[str, tuple[int, Kind]] = {}  # run → (epoch, kind)
 
     def demands(self) -> list[Demand]:

@@ -253,7 +253,7 @@ class Peer:
 
     def _credit(self, credit: Credit) -> None:
         if self.executor is not None:
-            self.executor.capacity = {"async": credit.async_slots, "thread": credit.thread_slots}
+            self.executor.capacity = {"async": credit.async_slots, "thread": credit.thread_slots, "process": credit.process_slots}
             self.engine.wake()
 
     def _done(self, done: Done) -> None:

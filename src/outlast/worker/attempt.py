@@ -23,7 +23,7 @@ from outlast.tasks import Task
 from outlast.worker.active import ActiveTime
 from outlast.worker.capture import finish_lines
 from outlast.worker.ended import Ended, Failed, RunPromise, Why
-from outlast.worker.failures import describe, text_of
+from outlast.worker.failures import describe, out_of_memory, text_of
 from outlast.worker.journal import Journal
 from outlast.worker.scopes import Scope, scope
 from outlast.worker.verdict import Judge
@@ -40,6 +40,7 @@ class Setting:
     config: Config
     is_dev: bool
     threads: Executor
+    memory_bytes: int = 0  # what the process of this run may have; 0: no limit
 
 
 class AttemptRunner:
@@ -338,6 +339,8 @@ class AttemptRunner:
             final = True
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             error = RuntimeError(f"the task raised {type(error).__name__}({error})")
+        if isinstance(error, MemoryError) and self.setting.memory_bytes:
+            return Ended("crashed", error=out_of_memory(self.setting.memory_bytes))
         judge = Judge(self.push, self.task, self.setting.config, is_dev=self.setting.is_dev)
         values = {**self.values, "signal": self.attempt.cancelled}
         delay, error, code = await judge.decide(error, code, final=final, values=values)

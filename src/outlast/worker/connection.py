@@ -18,6 +18,10 @@ OPEN_TIMEOUT = 10.0  # seconds
 PING_SECONDS = 10.0  # a peer that vanished without a word is noticed within three of them
 
 
+class SessionEnded(Exception):
+    """The worker's session is over, or not here yet: what is held under it counts no more when it does not come back."""
+
+
 class ConnectionClosed(Exception):
     """The other end is gone. `final` when it makes no sense to come back (a wrong key)."""
 

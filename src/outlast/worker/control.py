@@ -1,15 +1,16 @@
-"""The line between supervisor and executor: length-prefixed messages over a socket pair. Its end is the other's death."""
+"""The lines between supervisor, executors and zygote: length-prefixed messages over a socket pair. Its end is the other's death."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import struct
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
 from outlast.model.manifest import Manifest
+from outlast.model.retry import Retry
 from outlast.worker.discover import ImportFailure
 
 
@@ -79,10 +80,43 @@ class CancelRun(_Line, tag="cancel", frozen=True, array_like=True):
     grace_ms: int
 
 
-Line = Ready | Pulse | Over | Exhausted | Full | Idle | Assign | Stop | Pause | CancelRun
+class TaskTerms(msgspec.Struct, frozen=True, array_like=True):
+    """What holds for a task's runs around their processes, where those cannot see to it themselves."""
+
+    max_duration: float | None = None
+    retry: Retry | None = None
+    machine: str | None = None
+
+
+class Terms(_Line, tag="terms", frozen=True, array_like=True):
+    """Of a zygote: said before `ready`. `cannot_fork` says why, where it does not."""
+
+    tasks: dict[str, TaskTerms]
+    cold_after: float
+    retries_in_dev: bool
+    cannot_fork: str = ""
+
+
+class Ended(_Line, tag="ended", frozen=True, array_like=True):
+    """The process of a run ended. `status` as of `subprocess`; None: it could not be started."""
+
+    number: int
+    status: int | None
+
+
+Line = Ready | Terms | Ended | Pulse | Over | Exhausted | Full | Idle | Assign | Stop | Pause | CancelRun
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Line).decode
 _LENGTH = struct.Struct(">I")
+
+
+def pack(line: Line) -> bytes:
+    """For an end that has no event loop."""
+    return framed(_encode(line))
+
+
+def framed(body: bytes) -> bytes:
+    return _LENGTH.pack(len(body)) + body
 
 
 class Control(Protocol):
@@ -96,30 +130,41 @@ class Control(Protocol):
     def close(self) -> None: ...
 
 
-class ControlLine:
-    """One end, over a socket."""
+class FrameLine:
+    """One end of a line of bytes, over a socket."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     @classmethod
-    async def open(cls, end: socket.socket) -> ControlLine:
+    async def open(cls, end: socket.socket) -> Self:
         end.setblocking(False)
-        return cls(*await asyncio.open_connection(sock=end))
+        reader, writer = await asyncio.open_connection(sock=end)
+        return cls(reader, writer)
 
-    def send(self, line: Line) -> None:
-        body = _encode(line)
+    def put(self, body: bytes) -> None:
         if not self._writer.is_closing():
-            self._writer.write(_LENGTH.pack(len(body)) + body)
+            self._writer.write(framed(body))
 
-    async def receive(self) -> Line | None:
-        """The next line; None when the other end is gone."""
+    async def get(self) -> bytes | None:
+        """The next one; None when the other end is gone."""
         try:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
-            return _decode(await self._reader.readexactly(length))
+            return await self._reader.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 
     def close(self) -> None:
         self._writer.close()
+
+
+class ControlLine(FrameLine):
+    """One end of a line of control messages."""
+
+    def send(self, line: Line) -> None:
+        self.put(_encode(line))
+
+    async def receive(self) -> Line | None:
+        body = await self.get()
+        return None if body is None else _decode(body)

@@ -40,7 +40,7 @@ from outlast.model.messages import (
 )
 from outlast.tasks import registry
 from outlast.worker.attempt import AttemptRunner, Setting
-from outlast.worker.connection import Connection, ConnectionClosed, Outbox
+from outlast.worker.connection import Connection, ConnectionClosed, Outbox, SessionEnded
 from outlast.worker.ended import Ended
 from outlast.worker.held import Held
 from outlast.worker.journal import Journal
@@ -72,6 +72,8 @@ class ExecutorCore:
         spool: Path | None = None,
         replay_every_wait: bool = False,
         limits: WaitLimits = ENDLESS,
+        first_number: int = 0,
+        memory_bytes: int = 0,
     ) -> None:
         self.name = name
         self.async_slots = async_slots
@@ -87,11 +89,11 @@ class ExecutorCore:
         self.on_exhausted: Callable[[], None] | None = None  # every thread is stuck: only a new process helps
         self.stuck: set[asyncio.Future[Any]] = set()  # threads whose runs were given up, and which still run
         # a thread that waits keeps no slot, so there may be many more of them than slots
-        self._setting = Setting(config, is_dev, ThreadPoolExecutor(MAX_THREADS, "outlast-task"))
+        self._setting = Setting(config, is_dev, ThreadPoolExecutor(MAX_THREADS, "outlast-task"), memory_bytes)
         self.waits = Waits(self, limits)
         self.unanswered = Unanswered(spool)
         self._refusals = Refusals(self)
-        self._n = 0
+        self._n = first_number  # of its writes; in a process of one run they must differ from those of its neighbours
         self._loop = asyncio.get_running_loop()
         install(self._loop)
         self.lines = LogBuffer(self.outbox.put, is_connected=lambda: self.outbox.is_connected)
@@ -389,7 +391,3 @@ class ExecutorCore:
         held = self.held.get(answered[0])
         if held is not None and held.push.epoch == answered[1] and held.answered is not None and not held.answered.done():
             held.answered.set_result(following)
-
-
-class SessionEnded(Exception):
-    """The worker's session is over; everything held under it belongs to others."""

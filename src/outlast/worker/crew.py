@@ -8,11 +8,13 @@ import os
 import random
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from outlast.model.manifest import Manifest
+from outlast.model.manifest import Kind, Manifest
 from outlast.worker.control import Assign, Ready
 from outlast.worker.discover import ImportFailure
+from outlast.worker.isolated import IsolatedExecutor
 from outlast.worker.options import WorkerOptions
 from outlast.worker.process import ExecutorProcess
 
@@ -22,6 +24,10 @@ RESTART_SECONDS = 0.2  # before an executor that died is started again; doubled 
 MAX_RESTART_SECONDS = 10.0
 SLOW_IMPORT_SECONDS = 15.0
 ROTATION_SECONDS = 86_400.0  # nothing is wrong with what executes there: it may end in its own time
+
+
+KINDS: tuple[Kind, ...] = ("async", "thread", "process")
+Executor = ExecutorProcess | IsolatedExecutor
 
 
 class WorkerRefused(Exception):
@@ -34,7 +40,7 @@ class Loaded:
 
     manifest: Manifest
     failures: list[ImportFailure]
-    executors: list[ExecutorProcess]
+    executors: list[Executor]
 
 
 class Crew:
@@ -42,8 +48,8 @@ class Crew:
         self,
         options: WorkerOptions,
         *,
-        on_lost: Callable[[ExecutorProcess, int | None], None],
-        on_refused: Callable[[ExecutorProcess, str], None],
+        on_lost: Callable[[Executor, int | None], None],
+        on_refused: Callable[[Executor, str], None],
         make: Callable[..., ExecutorProcess] = ExecutorProcess,
     ) -> None:
         self.assignment: Assign | None = None  # the session that new executors join
@@ -53,13 +59,13 @@ class Crew:
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._make = make
-        self._current: list[ExecutorProcess] = []
-        self._old: set[ExecutorProcess] = set()
-        self._starting: set[ExecutorProcess] = set()
+        self._current: list[Executor] = []
+        self._old: set[Executor] = set()
+        self._starting: set[Executor] = set()
         self._numbers = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def all(self) -> list[ExecutorProcess]:
+    def all(self) -> list[Executor]:
         return [*self._current, *self._old]
 
     def sessions_of_old(self) -> set[str]:
@@ -74,20 +80,19 @@ class Crew:
         Raises:
             WorkerRefused: the first one ended while it loaded the code.
         """
-        o = self._options
-        first = self._new(async_slots=o.async_slots, thread_slots=o.thread_slots)
+        first = self._new(async_slots=self._options.async_slots, thread_slots=self._options.thread_slots)
         ready = await self._start(first)
         if ready is None:
             raise WorkerRefused("the executor ended while it loaded the code: its own output says why")
-        kinds = {task.kind for task in ready.manifest.tasks}
-        if kinds == {"async", "thread"}:
+        kinds: set[Kind] = {task.kind for task in ready.manifest.tasks} or {"async"}
+        executors: list[Executor] = []
+        if len(kinds) == 1 and "process" not in kinds:
+            executors = [first]
+            more = self._of_kind(next(iter(kinds)), there=1)
+        else:
             # a thread that computes without releasing the interpreter would hold up every coroutine beside it
             await first.end()
-            more = [self._of_kind(kind) for kind in ("async", "thread") for _ in range(o.executors)]
-            executors: list[ExecutorProcess] = []
-        else:
-            more = [self._of_kind(next(iter(kinds), "async")) for _ in range(o.executors - 1)]
-            executors = [first]
+            more = [made for kind in KINDS if kind in kinds for made in self._of_kind(kind)]
         for executor, started in zip(more, await asyncio.gather(*map(self._start, more)), strict=True):
             if started is not None:
                 executors.append(executor)
@@ -95,7 +100,7 @@ class Crew:
                 self._spawn(self._replace(executor, RESTART_SECONDS))
         return Loaded(ready.manifest, ready.failures, executors)
 
-    def adopt(self, executors: Iterable[ExecutorProcess]) -> None:
+    def adopt(self, executors: Iterable[Executor]) -> None:
         """Use them: from now on their death is seen and made good."""
         for executor in executors:
             self._current.append(executor)
@@ -112,14 +117,43 @@ class Crew:
         for executor in self._current:
             executor.assign(assignment)
 
-    def _of_kind(self, kind: str) -> ExecutorProcess:
-        if kind == "async":
-            return self._new(async_slots=self._options.async_slots, thread_slots=0)
-        return self._new(async_slots=0, thread_slots=self._options.thread_slots)
+    def _of_kind(self, kind: Kind, *, there: int = 0) -> list[Executor]:
+        """As many as there are to be, without those that are there."""
+        o = self._options
+        if kind == "process":
+            return [self._isolated()]
+        slots = (o.async_slots, 0) if kind == "async" else (0, o.thread_slots)
+        return [self._new(async_slots=slots[0], thread_slots=slots[1]) for _ in range(o.executors - there)]
+
+    def _isolated(self) -> IsolatedExecutor:
+        o, name = self._options, self._name()
+        return IsolatedExecutor(
+            name,
+            o.project,
+            slots=o.process_slots,
+            modules=o.modules,
+            limits=o.wait_limits,
+            replay_every_wait=o.replay_every_wait,
+            log_format=o.log_format,
+            spool=self._spool(name),
+            env=self.env_vars,
+        )
+
+    def _like(self, executor: Executor) -> Executor:
+        if isinstance(executor, IsolatedExecutor):
+            return self._isolated()
+        return self._new(async_slots=executor.async_slots, thread_slots=executor.thread_slots)
+
+    def _name(self) -> str:
+        self._numbers += 1
+        return f"x{self._numbers}"
+
+    def _spool(self, name: str) -> Path | None:
+        data = self._options.data
+        return data.resolve() / "spool" / f"{os.getpid()}-{name}" if data is not None else None
 
     def _new(self, *, async_slots: int, thread_slots: int) -> ExecutorProcess:
-        self._numbers += 1
-        o, name = self._options, f"x{self._numbers}"
+        o, name = self._options, self._name()
         return self._make(
             name,
             o.project,
@@ -127,12 +161,12 @@ class Crew:
             async_slots=async_slots,
             thread_slots=thread_slots,
             log_format=o.log_format,
-            spool=o.data.resolve() / "spool" / f"{os.getpid()}-{name}" if o.data is not None else None,
+            spool=self._spool(name),
             env=self.env_vars,
             waiting=o.waiting(),
         )
 
-    async def _start(self, executor: ExecutorProcess) -> Ready | None:
+    async def _start(self, executor: Executor) -> Ready | None:
         def tell() -> None:
             log.warning("the code takes long to import", extra={"executor": executor.name, "seconds": SLOW_IMPORT_SECONDS})
 
@@ -146,7 +180,7 @@ class Crew:
 
     # ---- dying
 
-    async def _watch(self, executor: ExecutorProcess) -> None:
+    async def _watch(self, executor: Executor) -> None:
         """See it die, say so at once, and start another."""
         status = await executor.ended()
         self._on_lost(executor, status)
@@ -159,10 +193,10 @@ class Crew:
         log.warning("executor died", extra={"executor": executor.name, "exit": status, "running": executor.running})
         await self._replace(executor, RESTART_SECONDS)
 
-    async def _replace(self, executor: ExecutorProcess, delay: float) -> None:
+    async def _replace(self, executor: Executor, delay: float) -> None:
         while not self.is_stopping:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            following = self._new(async_slots=executor.async_slots, thread_slots=executor.thread_slots)
+            following = self._like(executor)
             if await self._start(following) is not None:
                 if self.is_stopping:
                     return await following.end()
@@ -170,7 +204,7 @@ class Crew:
             delay = min(max(RESTART_SECONDS, delay * 2), MAX_RESTART_SECONDS)
         return None
 
-    async def _renew(self, executor: ExecutorProcess) -> None:
+    async def _renew(self, executor: Executor) -> None:
         """All its threads are stuck in runs that were given up: another one takes its place."""
         if executor not in self._current or self.is_stopping:
             return
@@ -180,7 +214,7 @@ class Crew:
         self._spawn(executor.drain(self._options.drain_seconds))
         await self._replace(executor, 0.0)
 
-    async def _rotate(self, executor: ExecutorProcess) -> None:
+    async def _rotate(self, executor: Executor) -> None:
         """It keeps many coroutines only because closing them would run their `finally`: another takes new runs, then it leaves."""
         log.info("many runs went cold: replacing the executor", extra={"executor": executor.name})
         await self._replace(executor, 0.0)
@@ -203,7 +237,7 @@ class Crew:
         leaving, self._current = self._current, []
         self.kill(leaving)
 
-    def kill(self, executors: Iterable[ExecutorProcess] | None = None) -> None:
+    def kill(self, executors: Iterable[Executor] | None = None) -> None:
         for executor in self.all() if executors is None else executors:
             executor.kill()
 

@@ -8,7 +8,7 @@ import importlib.util
 import platform
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ class Discovery(msgspec.Struct, frozen=True):
     failures: list[ImportFailure] = []
 
 
-def discover(project: Path, modules: list[str] | None = None) -> Discovery:
-    """Import a project's tasks into this process. `modules` replaces the folders of the config."""
+def discover(project: Path, modules: list[str] | None = None, *, on_import: Callable[[str], None] | None = None) -> Discovery:
+    """Import a project's tasks into this process. `modules` replaces the folders of the config; `on_import` hears each one's name."""
     project = project.resolve()
     if str(project) not in sys.path:
         sys.path.insert(0, str(project))
@@ -48,10 +48,14 @@ def discover(project: Path, modules: list[str] | None = None) -> Discovery:
     queues.registry.clear()
     failures: list[ImportFailure] = []
     config = _config(project, failures)
+    if on_import is not None:
+        on_import("outlast_config")
     files: list[Path] = []
     names = modules if modules is not None else _module_names(project, config, files, failures)
     for name in names:
         _import(name, failures)
+        if on_import is not None:
+            on_import(name)
     if modules is not None:
         files.extend(_files_of(modules, project))
     failures.extend(ImportFailure("", "", text) for text in tasks.registry.duplicates)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from outlast.model.failure import Failure
 
-Outcome = Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed", "parked"]
+Outcome = Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed", "lost", "parked"]
 Why = Literal["cancelled", "timed_out"]
 
 

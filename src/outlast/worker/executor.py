@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import os
-import random
 import signal
 import socket
 import sys
@@ -19,10 +17,12 @@ from typing import Any, TextIO
 
 from outlast import faults
 from outlast.worker import capture
-from outlast.worker.connection import Connection, ConnectionClosed, WebSocketConnection
+from outlast.worker.connection import Connection, WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Control, ControlLine, Exhausted, Full, Idle, Over, Pause, Pulse, Ready, Stop
-from outlast.worker.core import ExecutorCore, SessionEnded
+from outlast.worker.core import ExecutorCore
 from outlast.worker.discover import Discovery, discover
+from outlast.worker.dying import die_with_parent
+from outlast.worker.joining import stay_joined
 from outlast.worker.log import configure
 from outlast.worker.parking import WaitLimits
 from outlast.worker.surviving import run_surviving
@@ -30,7 +30,6 @@ from outlast.worker.watchdog import Watchdog
 
 SWITCH_INTERVAL = 0.0001  # at the default of 5 ms a busy event loop starves threads for seconds
 PULSE_SECONDS = 1.0
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -48,7 +47,7 @@ def main() -> None:
     parser.add_argument("--replay-every-wait", action="store_true")
     parser.add_argument("--log-format")
     arguments = parser.parse_args()
-    _die_with_parent()
+    die_with_parent()
     faults.arm()
     sys.setswitchinterval(SWITCH_INTERVAL)
     # a terminal's Ctrl-C reaches the whole group: the supervisor alone decides
@@ -127,24 +126,9 @@ class Executor:
         self.core.lines.echo = self.stderr if assign.is_dev else None
         if self.serving is not None:
             self.serving.cancel()  # another session: an executor works for one
-        self.serving = self._spawn(self._work(assign))
-
-    async def _work(self, assign: Assign) -> None:
-        """Stay connected to the session until it is over."""
-        delay = 0.05
-        while True:
-            try:
-                connection = await self._connect(assign.url, None)
-                await self.core.serve(connection, assign.session, assign.token)
-            except SessionEnded as ended:
-                # the supervisor attaches first; until then the server sends us away
-                self.control.send(Over(str(ended), False))
-            except ConnectionClosed as closed:
-                if closed.final:
-                    self.control.send(Over(str(closed), True))
-                    return
-            delay = 0.05 if self.core.has_joined else min(delay * 2, 1.0)
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+        self.serving = self._spawn(
+            stay_joined(self.core, assign, lambda reason, final: self.control.send(Over(reason, final)), connect=self._connect)
+        )
 
     async def _stop(self, seconds: float) -> None:
         self.core.drain()
@@ -186,12 +170,6 @@ def _megabytes() -> float:
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1_048_576
     return 0.0
-
-
-def _die_with_parent() -> None:
-    """A supervisor that is killed takes its executors with it; elsewhere than on Linux the end of the control line does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from outlast.model.failure import Failure, truncated
+from outlast.model.failure import Failure, internal, truncated
 from outlast.model.limits import MAX_ERROR_STACK_CHARS
 
 MAX_CAUSES = 5
@@ -17,6 +17,16 @@ def describe(error: BaseException, code: str = "") -> Failure:
         message = f"{_name(error)}: {text_of(error)}"
         return truncated(Failure(type="INTERNAL_ERROR", code=code, name=code, message=message, stack=_stack(error)))
     return truncated(Failure(name=_name(error), message=text_of(error), stack=_stack(error)))
+
+
+def out_of_memory(limit_bytes: int = 0) -> Failure:
+    """Of a run whose process had too much."""
+    what = (
+        f"the process of this run may have {limit_bytes >> 20} MB and wanted more"
+        if limit_bytes
+        else "the system ended the process of this run because memory ran out"
+    )
+    return internal("TASK_PROCESS_OOM_KILLED", f"{what}: choose a larger machine=, or hold less at once")
 
 
 def _name(error: BaseException) -> str:

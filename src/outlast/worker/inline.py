@@ -20,7 +20,7 @@ CANCEL_GRACE_MS = 30_000
 
 
 class InlineWorker:
-    """Says hello with what is registered now, and works until `stop`. Task isolation does not exist here."""
+    """Says hello with what is registered now, and works until `stop`. There are no processes, also not for tasks that ask for one."""
 
     def __init__(
         self, connect: Callable[[bool], Connection], manifest: Manifest, *, config: Config, async_slots: int = 250, thread_slots: int = 16

@@ -29,6 +29,7 @@ class LogBuffer:
 
     def __init__(self, put: Callable[[Log], None], *, is_connected: Callable[[], bool]) -> None:
         self.echo: TextIO | None = None  # development: people read along
+        self.at_once: Callable[[Log], None] | None = None  # where the process may end at any moment: nothing is gathered
         self._put = put
         self._is_connected = is_connected
         self._loop = asyncio.get_running_loop()
@@ -50,13 +51,26 @@ class LogBuffer:
             if not self._has_room(run_id, ms // 1_000, len(text)):
                 self._dropped += 1
                 return
-            self._lines.append(line)
-            self._chars += len(text)
-            asked, self._is_asked = self._is_asked, True
+            if self.at_once is not None:
+                dropped, self._dropped = self._dropped, 0
+                self.at_once(Log([line], dropped))
+            else:
+                self._lines.append(line)
+                self._chars += len(text)
+            asked, self._is_asked = self._is_asked or self.at_once is not None, True
         if self.echo is not None:
             _echo(self.echo, line)
         if not asked and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._later)
+
+    def take(self, log: Log) -> None:
+        """Lines of another process, counted there."""
+        with self._lock:
+            room = max(0, MAX_WAITING_LINES - len(self._lines))
+            self._lines += log.lines[:room]
+            self._chars += sum(len(line.message) for line in log.lines[:room])
+            self._dropped += log.dropped + len(log.lines[room:])
+        self._later()
 
     def over(self, run_id: str, attempt: int) -> None:
         """An attempt ended: what was dropped of it is told, and everything leaves now, before its `done`."""

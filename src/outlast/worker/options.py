@@ -10,7 +10,7 @@ from pathlib import Path
 
 from outlast.model.manifest import Manifest
 from outlast.worker.discover import ImportFailure
-from outlast.worker.parking import HOT_WAITS
+from outlast.worker.parking import HOT_WAITS, WaitLimits
 
 DRAIN_SECONDS = 60.0
 OnDiscovery = Callable[[Manifest, list[ImportFailure]], None]
@@ -30,6 +30,7 @@ class WorkerOptions:
     executors: int = field(default_factory=lambda: os.cpu_count() or 1)
     async_slots: int = 250
     thread_slots: int = 16
+    process_slots: int = 16  # runs with a process of their own, of this worker
     drain_seconds: float = DRAIN_SECONDS
     name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
     data: Path | None = None
@@ -40,6 +41,10 @@ class WorkerOptions:
     memory_mb: int | None = None
     dotenv: bool = False  # the project's .env files win over what the server sets
     replay_every_wait: bool = False  # keep no coroutine over a wait: nondeterminism shows at once
+
+    @property
+    def wait_limits(self) -> WaitLimits:
+        return WaitLimits(self.cold_after, self.hot_waits, self.memory_mb)
 
     def waiting(self) -> list[str]:
         """What executors are told of waiting runs, as arguments of theirs."""

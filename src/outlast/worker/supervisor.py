@@ -35,8 +35,9 @@ from outlast.model.messages import (
 )
 from outlast.worker.connection import Connection, ConnectionClosed, Outbox, WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Pause
-from outlast.worker.crew import Crew, Loaded, WorkerRefused
+from outlast.worker.crew import Crew, Executor, Loaded, WorkerRefused
 from outlast.worker.lease import Lease, boottime
+from outlast.worker.memory import memory
 from outlast.worker.options import OnDiscovery, WorkerOptions
 from outlast.worker.process import ExecutorProcess
 
@@ -170,12 +171,12 @@ class Supervisor:
         if self.on_discovery is not None:
             self.on_discovery(loaded.manifest, loaded.failures)
 
-    def _lost(self, executor: ExecutorProcess, status: int | None) -> None:
+    def _lost(self, executor: Executor, status: int | None) -> None:
         lost = Lost(executor.name, status)
         self._losses = [*self._losses[-MAX_LOSSES_KEPT:], (executor.session, lost)]
         self._outbox.put(lost)
 
-    def _refused(self, executor: ExecutorProcess, reason: str) -> None:
+    def _refused(self, executor: Executor, reason: str) -> None:
         """The server does not take an executor of ours: its token is of no session, so the session is not what we think."""
         if executor.session == self._session:
             log.error("an executor was refused: everything starts anew", extra={"executor": executor.name, "reason": reason})
@@ -320,7 +321,7 @@ class Supervisor:
                 return await connection.close()
             self._beats += 1
             self._beats_sent[self._beats] = self._around.clock()
-            self._outbox.put(Beat(self._beats, _free_memory(), {x.name: x.lag_ms for x in self._crew.all()}, {}))
+            self._outbox.put(Beat(self._beats, memory()[0], {x.name: x.lag_ms for x in self._crew.all()}, {}))
 
     def _beat_ok(self, answer: BeatOk) -> None:
         asked_at = self._beats_sent.get(answer.n)
@@ -387,12 +388,3 @@ class Supervisor:
             if not isinstance(error, WorkerRefused):
                 log.error("the supervisor failed", exc_info=error)
             self._fail(str(error) if isinstance(error, WorkerRefused) else f"the supervisor failed: {error}")
-
-
-def _free_memory() -> int:
-    """Bytes that programs can still have; 0 where the system does not say."""
-    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1_024
-    return 0

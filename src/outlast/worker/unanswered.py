@@ -35,6 +35,9 @@ class Unanswered:
         self._writes: dict[int, Write | Spooled] = {}
         self._bytes = 0
 
+    def __contains__(self, n: int) -> bool:
+        return n in self._writes
+
     def __len__(self) -> int:
         return len(self._writes)
 

@@ -97,25 +97,34 @@ class Judge:
         return self._task.options.retry or self._config.retries
 
     def _delay(self, policy: Retry | None) -> int | None:
-        limit = self._push.max_attempts
-        if policy is None and limit is None:
-            return None
-        policy = policy or Retry()
-        if limit is not None:
-            policy = Retry(
-                max_attempts=min(limit, MAX_ATTEMPTS),
-                factor=policy.factor,
-                min_timeout=policy.min_timeout,
-                max_timeout=policy.max_timeout,
-                randomize=policy.randomize,
-            )
-        return backoff_ms(policy, self._counted(), random.random())
+        return pause_ms(self._push, policy)
 
     def _counted(self) -> int:
-        """The attempt as the limit counts it: those lost with a worker are not counted."""
-        if self._push.max_attempts is not None:
-            return max(1, self._push.attempt)  # the server has added the losses to the limit
-        return max(1, self._push.attempt - int(self._push.context["run"].get("losses", 0)))
+        return _counted(self._push)
+
+
+def pause_ms(push: RunPush, policy: Retry | None) -> int | None:
+    """The pause after this attempt of a run has failed; None when it was the last."""
+    limit = push.max_attempts
+    if policy is None and limit is None:
+        return None
+    policy = policy or Retry()
+    if limit is not None:
+        policy = Retry(
+            max_attempts=min(limit, MAX_ATTEMPTS),
+            factor=policy.factor,
+            min_timeout=policy.min_timeout,
+            max_timeout=policy.max_timeout,
+            randomize=policy.randomize,
+        )
+    return backoff_ms(policy, _counted(push), random.random())
+
+
+def _counted(push: RunPush) -> int:
+    """The attempt as the limit counts it: those lost with a worker are not counted."""
+    if push.max_attempts is not None:
+        return max(1, push.attempt)  # the server has added the losses to the limit
+    return max(1, push.attempt - int(push.context["run"].get("losses", 0)))
 
 
 def _is_final(error: BaseException) -> bool:

@@ -1,0 +1,249 @@
+"""A process for each run: real workers, forks, crashes, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from outlast.model.messages import Done, HeldRun, Lost, Release
+from tests.worker.desk import Desk
+from tests.worker.house import ended, working, write_project
+
+TASKS = """
+    import asyncio, os, random, signal, subprocess, sys, time, uuid
+    from outlast import hooks, task
+    from outlast.config import Retry
+
+    @task(id="pid", isolation="process")
+    async def pid() -> tuple[int, int, float]:
+        print("from a run")
+        return os.getpid(), os.getpgid(0), random.random()
+
+    @task(id="in.thread", isolation="process")
+    def in_thread(payload: int) -> int:
+        print("from a thread")
+        return payload * 2
+
+    @task(id="large", isolation="process")
+    def large() -> str:
+        return "x" * 10_000_000
+
+    @task(id="die", isolation="process")
+    async def die(payload: str) -> None:
+        print("dying")
+        if payload == "exit":
+            os._exit(3)
+        os.kill(os.getpid(), getattr(signal, payload))
+
+    @task(id="die.again", isolation="process", retry=Retry(max_attempts=3, min_timeout=0.5, randomize=False))
+    async def die_again() -> None:
+        os._exit(4)
+
+    @task(id="hang", isolation="process", max_duration=5)
+    async def hang() -> None:
+        print("hanging", os.getpid(), flush=True)
+        while True:
+            pass
+
+    @task(id="wait", isolation="process")
+    async def wait() -> None:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        print(os.getpid(), child.pid)
+        await asyncio.Event().wait()
+
+    @task(id="polite", isolation="process")
+    async def polite() -> None:
+        print("begun")
+        await asyncio.Event().wait()
+
+    @polite.on_cancel
+    async def said(payload):
+        print("cancelled politely")
+
+    @task(id="kill.group", isolation="process")
+    async def kill_group() -> None:
+        os.kill(0, signal.SIGKILL)
+
+    @task(id="greedy", isolation="process", machine="micro")
+    def greedy() -> int:
+        return len(b"x" * 400_000_000)
+
+    @task(id="shared")
+    async def shared() -> int:
+        return os.getpid()
+"""
+
+
+async def test_each_run_has_a_process_of_its_own(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)) as worker:
+        await desk.ready("process")
+        assert desk.executor("process").credit.process_slots == 16
+        ends = [await desk.done(desk.push("pid", kind="process")) for _ in range(3)]
+        found = [json.loads(end.output or "") for end in ends]
+        pids = {pid for pid, _, _ in found}
+        assert len(pids) == 3 and not pids & {os.getpid(), *worker.executor_pids()}
+        assert all(pid == group for pid, group, _ in found), "a group of its own"
+        assert len({number for _, _, number in found}) == 3, "random numbers are not those of the zygote"
+        assert "from a run" in desk.texts(ends[0].run_id)
+        await desk.ready("async")
+        assert int((await desk.done(desk.push("shared"))).output or 0) not in pids
+
+
+async def test_def_tasks_and_large_outputs(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        small, large = desk.push("in.thread", 21, kind="process"), desk.push("large", kind="process")
+        assert (await desk.done(small)).output == "42" and "from a thread" in desk.texts(small)
+        assert len((await desk.done(large)).output or "") == 10_000_002
+
+
+DEATHS = (
+    ("exit", "TASK_PROCESS_EXITED_WITH_NON_ZERO_CODE", "status 3"),
+    ("SIGSEGV", "TASK_PROCESS_SIGSEGV", "SIGSEGV"),
+    ("SIGKILL", "TASK_PROCESS_EXITED_WITH_NON_ZERO_CODE", "SIGKILL"),
+)
+
+
+async def test_a_process_that_dies_costs_its_run_alone(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        beside = desk.push("polite", kind="process")
+        await desk.line(beside, "begun")
+        for how, code, text in DEATHS:
+            end = await desk.done(desk.push("die", how, kind="process"))
+            assert end.error is not None
+            assert (end.outcome, end.error.code) == ("crashed", code) and text in end.error.message
+            assert "dying" in desk.texts(end.run_id), "what it said last is not lost"
+        assert not desk.of(Lost) and not desk.dones(beside)
+        await desk.cancel(beside, kind="process")
+        assert (await desk.done(beside)).outcome == "cancelled"
+
+
+async def test_a_lost_process_is_another_attempt_while_there_are_any(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        first = await desk.done(desk.push("die.again", kind="process", run_id="run_a"))
+        assert (first.outcome, first.retry_delay_ms) == ("lost", 500)
+        desk.push("die.again", kind="process", run_id="run_a", attempt=3, epoch=2)
+        assert (await desk.done("run_a", 2)).outcome == "crashed"
+
+
+@pytest.mark.full  # its code is given five seconds to stop
+async def test_code_that_blocks_is_killed_after_max_duration(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        run_id = desk.push("hang", kind="process", max_duration=0.5)
+        gone = ended(int((await desk.line(run_id, "hanging")).message.split()[1]))
+        end = await desk.done(run_id)
+        assert end.error is not None
+        assert (end.outcome, end.error.code) == ("timed_out", "MAX_DURATION_EXCEEDED")
+        await gone
+
+
+async def test_cancel_runs_the_hooks_and_kills_what_does_not_stop(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        polite, hung = desk.push("polite", kind="process"), desk.push("hang", kind="process")
+        await desk.line(polite, "begun")
+        gone = ended(int((await desk.line(hung, "hanging")).message.split()[1]))
+        await desk.cancel(polite, kind="process")
+        await desk.cancel(hung, grace_ms=100, kind="process")
+        assert (await desk.done(polite)).outcome == "cancelled" and "cancelled politely" in desk.texts(polite)
+        assert (await desk.done(hung)).outcome == "cancelled"
+        await gone
+
+
+async def test_nothing_of_a_run_outlives_its_process(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        run_id = desk.push("wait", kind="process")
+        found = (await desk.until(lambda: desk.lines(run_id), "pids"))[0].message.split()
+        gone = [ended(int(pid)) for pid in found]
+        await desk.cancel(run_id, kind="process")
+        await desk.done(run_id)
+        await asyncio.gather(*gone)
+        await desk.done(desk.push("kill.group", kind="process"))
+        assert (await desk.done(desk.push("pid", kind="process"))).outcome == "ok", "its group was its own"
+
+
+async def test_memory_beyond_the_machine_is_named(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        end = await desk.done(desk.push("greedy", kind="process"))
+        assert end.error is not None
+        assert (end.outcome, end.error.code) == ("crashed", "TASK_PROCESS_OOM_KILLED") and "256 MB" in end.error.message
+
+
+async def test_in_development_a_machine_limits_nothing(desk: Desk, tmp_path: Path) -> None:
+    desk.env = "dev"
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        assert (await desk.done(desk.push("greedy", kind="process"))).output == "400000000"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()", "module tasks.more starts a thread"),
+        ("import socket\nkept = socket.socketpair()", "module tasks.more opens a connection"),
+    ],
+)
+async def test_a_zygote_that_must_not_be_forked_starts_interpreters(
+    desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture, more: str, why: str
+) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS, more=more)):
+        await desk.ready("process")
+        assert (await desk.done(desk.push("in.thread", 4, kind="process"))).output == "8"
+    [warning] = [record for record in caplog.records if "cannot be forked" in record.message]
+    assert why in warning.__dict__["reason"]
+
+
+async def test_a_killed_zygote_is_reported_and_replaced(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)) as worker:
+        await desk.ready("process")
+        run_id = desk.push("wait", kind="process")
+        pid = int((await desk.until(lambda: desk.lines(run_id), "pids"))[0].message.split()[0])
+        name, gone = desk.executor("process").executor, ended(pid)
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        assert parent in worker.executor_pids()
+        os.kill(parent, signal.SIGKILL)
+        assert (await desk.first(Lost)).executor == name
+        await gone
+        await desk.until(lambda: any(p.is_open and p.room("process") and p.executor != name for p in desk.peers), "another")
+        assert (await desk.done(desk.push("in.thread", 1, kind="process"))).output == "2"
+
+
+async def test_results_survive_a_lost_connection(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        running, over = desk.push("polite", kind="process"), "run_over"
+        await desk.line(running, "begun")
+        desk.answers = False
+        desk.push("in.thread", 5, kind="process", run_id=over)
+        await desk.done(over)
+        desk.answers = True
+        await desk.drop()
+        assert (await desk.done(over, 2)).output == "10"
+        held = [m.held for m in desk.received if type(m).__name__ == "Join" and m.held]  # type: ignore[attr-defined]
+        name = held[-1][0].executor
+        assert {(h.run_id, h.epoch) for h in held[-1]} == {(running, 1), (over, 1)} and held[-1][0] == HeldRun(running, 1, 1, name)
+        await desk.ready("process")
+        await desk.cancel(running, kind="process")
+        assert (await desk.done(running)).outcome == "cancelled"
+
+
+async def test_at_drain_runs_are_given_back_and_their_processes_ended(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS), drain_seconds=0.2) as worker:
+        await desk.ready("process")
+        run_id = desk.push("wait", kind="process")
+        pids = (await desk.until(lambda: desk.lines(run_id), "pids"))[0].message.split()
+        gone = [ended(int(pid)) for pid in pids]
+        await worker.stop()
+        await asyncio.gather(*gone)
+    assert [(r.run_id, r.reason) for r in desk.of(Release)] == [(run_id, "drain")]
+    assert not desk.of(Done)
