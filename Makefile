@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full simulate check format bench lock screenshots
+.PHONY: help demo test test-full simulate torture check format bench lock screenshots
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ test-full: $(STAMP) ## the hour-long tier too
 
 simulate: $(STAMP) ## seeded simulation of servers, workers, network and crashes (SEEDS=50000)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),50000) --first $(or $(FIRST),0) --workers $(WORKERS)
+
+torture: $(STAMP) ## real servers, workers and PostgreSQL under kill -9 and worse (MINUTES=3, DATABASE=sqlite)
+	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),30) --database $(or $(DATABASE),postgresql)
 
 check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

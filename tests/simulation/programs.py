@@ -41,6 +41,29 @@ class Ledger:
         if len(seen) > 1:
             self.wrong.append(f"I8: run {ctx.run.id} was given {sorted(map(str, seen))} at {place}")
 
+    def effect(self, run_id: str, name: str, key: str) -> int:
+        """The effect of a step; the value it gives is never the same."""
+        self.effects[(run_id, name)].add(key)
+        self.values += 1
+        return self.values
+
+    def failed_before(self, run_id: str) -> int:
+        return self.failures[run_id]
+
+    def fail(self, run_id: str) -> None:
+        self.failures[run_id] += 1
+
+    def began(self, run_id: str, place: str) -> int:
+        """When the run came here first."""
+        return self.asked.setdefault((run_id, place), self.now())
+
+    def die(self) -> None:
+        """kill -9 of the executor in which this is called."""
+        node = NODE.get()
+        assert node is not None
+        node.crash()
+        raise Died
+
     @contextlib.asynccontextmanager
     async def execution(self, ctx: RunContext, *, waits: bool = False) -> AsyncIterator[None]:
         """The code of a run runs here now."""
@@ -78,11 +101,9 @@ async def _pause(least: float = 0.0, most: float = 0.5) -> None:
 
 
 async def _effect(run_id: str, name: str) -> int:
-    found = book()
-    found.effects[(run_id, name)].add(step.idempotency_key)
+    value = book().effect(run_id, name, step.idempotency_key)
     await _pause()
-    found.values += 1
-    return found.values
+    return value
 
 
 narrow = queue("sim/narrow", concurrency_limit=2)
@@ -122,8 +143,8 @@ async def flaky(payload: dict[str, Any], ctx: RunContext) -> Any:
     """Fails some times, then goes well; some of its pauses are short, some go through the queue."""
     async with book().execution(ctx):
         await _pause()
-        if book().failures[ctx.run.id] < payload["failures"]:
-            book().failures[ctx.run.id] += 1
+        if book().failed_before(ctx.run.id) < payload["failures"]:
+            book().fail(ctx.run.id)
             raise ValueError("not yet")
         return payload.get("op")
 
@@ -139,10 +160,7 @@ async def fails(payload: dict[str, Any], ctx: RunContext) -> None:
 async def poison(payload: dict[str, Any], ctx: RunContext) -> None:
     async with book().execution(ctx):
         await _pause(0.0, 0.2)
-        node = NODE.get()
-        assert node is not None
-        node.crash()
-        raise Died
+        book().die()
 
 
 @task(id="sim.steps", retry=QUICK)
@@ -154,8 +172,8 @@ async def steps(payload: dict[str, Any], ctx: RunContext) -> Any:
             book().saw(ctx, f"s{i}", value)
             made.append(value)
             await _pause()
-            if payload.get("fail_at") == i and book().failures[ctx.run.id] == 0:
-                book().failures[ctx.run.id] += 1
+            if payload.get("fail_at") == i and book().failed_before(ctx.run.id) == 0:
+                book().fail(ctx.run.id)
                 raise ValueError("between steps")
         return made
 
@@ -164,7 +182,7 @@ async def steps(payload: dict[str, Any], ctx: RunContext) -> Any:
 async def waits(payload: dict[str, Any], ctx: RunContext) -> Any:
     async with book().execution(ctx, waits=True):
         for i, seconds in enumerate(payload["waits"]):
-            began = book().asked.setdefault((ctx.run.id, str(i)), book().now())
+            began = book().began(ctx.run.id, str(i))
             await wait.for_(seconds=seconds)
             if book().has_steady_clock and book().now() - began < seconds * 1_000:
                 book().wrong.append(f"I10: a wait of {seconds} s of run {ctx.run.id} took {book().now() - began} ms")

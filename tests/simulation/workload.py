@@ -46,7 +46,7 @@ class Workload:
         self.operations: list[Operation] = []
         self.is_over = False
         self._same_key: dict[str, set[str]] = {}
-        self._tokens: dict[str, bool] = {}
+        self.answered: list[float] = []  # when a trigger was acknowledged, in seconds
 
     def open_operations(self) -> list[str]:
         return [f"{o.name} {o.run_id}" for o in self.operations if not o.is_over][:10]
@@ -170,6 +170,7 @@ class Workload:
         o.is_sent = True
         handle = await self.world.client.send(requests.trigger(o.task, body))
         o.run_id = handle.id
+        self.answered.append(self.world.wall_ms() / 1_000)
         self.world.say(f"{o.name} {o.kind} is {handle.id}")
         if o.kind == "delay":
             o.not_before_ms = asked_at + int(o.options["delay"][:-1]) * 1_000

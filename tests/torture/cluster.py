@@ -1,0 +1,105 @@
+"""Real servers and workers behind the balancer, and a database that can be restarted. Only what was started here is ever signalled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.torture.balancer import Balancer
+
+PROJECT = Path(__file__).parent / "project"
+ROOT = Path(__file__).parents[2]
+OUTLAST = str(Path(sys.executable).parent / "outlast")
+KINDS = (("--executors", "2", "--async-slots", "20"), ("--executors", "1", "--async-slots", "40"))
+
+
+class Cluster:
+    def __init__(self, folder: Path, database: str | None, *, servers: int, workers: int) -> None:
+        self.folder = folder
+        self.url = database or f"sqlite:///{folder / 'data' / 'outlast.db'}"
+        self.wanted = (servers, workers)
+        self.balancer = Balancer()
+        self.servers: dict[int, subprocess.Popen[bytes]] = {}  # by port
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.key = ""
+        self._numbers = 0
+        self._logs = {name: (folder / f"{name}.log").open("ab") for name in ("server", "worker")}
+
+    async def start(self) -> None:
+        await self.balancer.start()
+        await self.start_server()
+        self.key = await self._key()
+        await asyncio.gather(*[self.start_server() for _ in range(self.wanted[0] - 1)])
+        for _ in range(self.wanted[1]):
+            self.start_worker()
+
+    async def start_server(self) -> None:
+        self._numbers += 1
+        said = self.folder / f"server{self._numbers}.out"
+        command = [OUTLAST, "server", "--port", "0", "--data", str(self.folder / "data"), "--database", self.url]
+        with said.open("wb") as out:
+            process = self._spawn(command, out, "server")
+        while process.poll() is None:
+            if found := re.search(rb"http://127\.0\.0\.1:(\d+)\s", said.read_bytes()):
+                self.servers[int(found.group(1))] = process
+                self.balancer.backends = list(self.servers)
+                return
+            await asyncio.sleep(0.1)
+
+    def start_worker(self) -> None:
+        command = [OUTLAST, "worker", str(PROJECT), "--api-url", f"http://127.0.0.1:{self.balancer.port}", "--log-format", "json"]
+        self.workers.append(self._spawn([*command, *KINDS[len(self.workers) % len(KINDS)]], subprocess.DEVNULL, "worker"))
+
+    def _spawn(self, command: list[str], out: Any, log: str) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ, "LEDGER": str(self.folder / "ledger"), "OUTLAST_SECRET_KEY": self.key, "OUTLAST_DRAIN_SECONDS": "3",
+            "PYTHONPATH": str(ROOT), "OUTLAST_LOG_FORMAT": "json",
+        }  # fmt: skip
+        return subprocess.Popen(command, stdout=out, stderr=self._logs[log], env=environment)
+
+    async def _key(self) -> str:
+        command = [OUTLAST, "keys", "create", "--env", "prod", "--data", str(self.folder / "data"), "--database", self.url]
+        return (await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)).stdout.strip()
+
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        self.servers = {port: p for port, p in self.servers.items() if p is not process}
+        self.balancer.backends = list(self.servers)
+        self.workers = [p for p in self.workers if p is not process]
+
+    async def fill_up(self) -> None:
+        """As many as there should be."""
+        for process in [*self.servers.values(), *self.workers]:
+            if process.poll() is not None:
+                self.forget(process)
+        while len(self.servers) < self.wanted[0]:
+            await self.start_server()
+        while len(self.workers) < self.wanted[1]:
+            self.start_worker()
+
+    def executors(self, worker: subprocess.Popen[bytes]) -> list[int]:
+        with contextlib.suppress(OSError):
+            return [int(pid) for pid in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
+        return []
+
+    async def stop(self) -> None:
+        everything = [*self.workers, *self.servers.values()]
+        for process in everything:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in everything:
+            try:
+                await asyncio.to_thread(process.wait, 20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        await self.balancer.stop()
+        for log in self._logs.values():
+            log.close()

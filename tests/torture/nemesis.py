@@ -1,0 +1,139 @@
+"""The nemesis of real processes: each trouble comes by itself, at random times with the mean the specification gives it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import psycopg
+
+from tests.torture.cluster import Cluster
+
+
+@dataclass(slots=True)
+class Kills:
+    """What was done, and when (seconds of the epoch)."""
+
+    at: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    workers: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])  # with the pid
+    executors: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+
+    def note(self, what: str) -> None:
+        self.at.setdefault(what, []).append(time.time())
+
+
+class Nemesis:
+    def __init__(self, cluster: Cluster, restart_database: Callable[[], Awaitable[None]] | None) -> None:
+        self.cluster = cluster
+        self.kills = Kills()
+        self._restart = restart_database
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        many = len(self.cluster.servers) > 1
+        plan: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
+            ("worker killed", 10, self.kill_worker),
+            ("executor killed", 12, self.kill_executor),
+            ("server killed", 25 if many else 8, self.kill_server),
+            ("worker stopped for longer than its lease", 60, self.freeze_worker),
+            ("worker drained", 90, self.drain_worker),
+            ("server drained", 90, self.drain_server),
+            ("connections reset", 30, self.reset),
+        ]
+        if self._restart is not None:
+            plan += [
+                ("database restarted", 150, self._restart),
+                ("database connection killed", 5, self.kill_backend),
+                ("partition", 60, self.partition),
+            ]
+        self._tasks = [asyncio.create_task(self._often(*part)) for part in plan]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in self.cluster.workers:
+            with contextlib.suppress(ProcessLookupError):
+                worker.send_signal(signal.SIGCONT)
+        await self.cluster.fill_up()
+
+    async def _often(self, what: str, seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(random.expovariate(1 / seconds))
+            self.kills.note(what)
+            await do()
+
+    async def kill_worker(self) -> None:
+        if self.cluster.workers:
+            worker = random.choice(self.cluster.workers)
+            self.kills.workers.append((time.time(), worker.pid))
+            worker.kill()
+            await asyncio.to_thread(worker.wait)
+            await self._replace()
+
+    async def kill_executor(self) -> None:
+        pids = [pid for worker in self.cluster.workers for pid in self.cluster.executors(worker)]
+        if pids:
+            pid = random.choice(pids)
+            self.kills.executors.append((time.time(), pid))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    async def kill_server(self) -> None:
+        if self.cluster.servers:
+            server = random.choice(list(self.cluster.servers.values()))
+            server.kill()
+            await asyncio.to_thread(server.wait)
+            await self._replace()
+
+    async def freeze_worker(self) -> None:
+        if self.cluster.workers:
+            worker = random.choice(self.cluster.workers)
+            pids = [worker.pid, *self.cluster.executors(worker)]
+            for signal_, seconds in ((signal.SIGSTOP, random.uniform(35, 60)), (signal.SIGCONT, 0)):
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal_)
+                await asyncio.sleep(seconds)
+
+    async def drain_worker(self) -> None:
+        if self.cluster.workers:
+            worker = random.choice(self.cluster.workers)
+            worker.terminate()
+            await self._ended(worker)
+
+    async def drain_server(self) -> None:
+        if self.cluster.servers:
+            server = random.choice(list(self.cluster.servers.values()))
+            server.terminate()
+            await self._ended(server)
+
+    async def _ended(self, process: object) -> None:
+        await asyncio.to_thread(process.wait)  # type: ignore[attr-defined]
+        await self._replace()
+
+    async def _replace(self) -> None:
+        await asyncio.sleep(random.uniform(0.0, 2.0))
+        await self.cluster.fill_up()
+
+    async def reset(self) -> None:
+        self.cluster.balancer.reset(random.choice((0.3, 1.0)))
+
+    async def partition(self) -> None:
+        self.cluster.balancer.stand_still(0.5, random.uniform(5, 40))
+
+    async def kill_backend(self) -> None:
+        def kill() -> None:
+            with contextlib.suppress(psycopg.Error), psycopg.connect(self.cluster.url, autocommit=True, connect_timeout=2) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                    " ORDER BY random() LIMIT 1"
+                )
+
+        await asyncio.to_thread(kill)

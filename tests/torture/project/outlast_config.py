@@ -1,0 +1,3 @@
+from outlast import Config
+
+config = Config(project="torture")
