@@ -7,8 +7,6 @@ from datetime import datetime
 from typing import Any, Unpack
 from urllib.parse import quote
 
-from msgspec.structs import replace
-
 from outlast import values
 from outlast.client import requests
 from outlast.client.answers import BatchHandle, LogLine, Run, RunHandle
@@ -29,17 +27,9 @@ def _id(run: Which) -> str:
 
 def retrieve(run: Which) -> Pending[Run]:
     """A run with its payload, output and error, by its id or handle."""
-    return flow("runs.retrieve(…)", lambda: _retrieve(_id(run)))
+    from outlast.tasks import retrieved
 
-
-def _retrieve(run_id: str) -> Flow[Run]:
-    """Large values come from an address of their own."""
-    run: Run = yield requests.retrieve_run(run_id)
-    if run.payload_presigned_url is not None:
-        run = replace(run, payload=(yield requests.download(run.payload_presigned_url)))
-    if run.output_presigned_url is not None:
-        run = replace(run, output=(yield requests.download(run.output_presigned_url)))
-    return run
+    return flow("runs.retrieve(…)", lambda: retrieved(_id(run)))
 
 
 def list(
@@ -105,10 +95,10 @@ def poll(run: Which) -> Pending[Run]:
 
 
 def _poll(run_id: str) -> Flow[Run]:
-    from outlast.tasks import wait_for
+    from outlast.tasks import retrieved, wait_for
 
     yield from wait_for(run_id)
-    return (yield from _retrieve(run_id))
+    return (yield from retrieved(run_id))
 
 
 def subscribe(run: Which, *, skip_columns: Sequence[str] = (), stop_on_completion: bool = True) -> Live[Run]:

@@ -9,15 +9,16 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
 import msgspec
+from msgspec.structs import replace
 
 from outlast import children, durable, queues, values
 from outlast import hooks as hook_module
 from outlast.batch import BatchItem, Items, send, wait_for_all
 from outlast.client import requests
-from outlast.client.answers import BatchHandle, RunHandle
-from outlast.client.calls import Flow, bound, flow, run, run_sync
+from outlast.client.answers import BatchHandle, Run, RunHandle
+from outlast.client.calls import Flow, Pause, bound, flow, run, run_sync
 from outlast.current import attempt as current_attempt
-from outlast.errors import ConfigurationError, DuplicateTaskId, NotBuiltYet, TaskPayloadParsedError
+from outlast.errors import ConfigurationError, DuplicateTaskId, NotBuiltYet, NotFound, TaskPayloadParsedError
 from outlast.hooks import HookSet, Register
 from outlast.model import payload as packets
 from outlast.model.limits import TASK_ID
@@ -35,6 +36,7 @@ In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
 
 WAIT_SECONDS = 20  # how long the server holds one long poll
+POLL_SECONDS = 1.0  # where there is no long poll
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -266,12 +268,28 @@ class Task(Generic[In, Out]):
         return f"<task {self.id}>"
 
 
+def retrieved(run_id: str) -> Flow[Run]:
+    """A run; large values come from addresses of their own."""
+    run: Run = yield requests.retrieve_run(run_id)
+    if run.payload_presigned_url is not None:
+        run = replace(run, payload=(yield requests.download(run.payload_presigned_url)))
+    if run.output_presigned_url is not None:
+        run = replace(run, output=(yield requests.download(run.output_presigned_url)))
+    return run
+
+
 def wait_for(run_id: str, seconds: float | None = None) -> Flow[requests.Outcome]:
     """How it ended; when the time is over before, the outcome says that it is not done."""
     until = math.inf if seconds is None else time.monotonic() + seconds
     while True:
         left = max(0.0, until - time.monotonic())
-        outcome: requests.Outcome = yield requests.run_result(run_id, math.ceil(min(WAIT_SECONDS, left)))
+        outcome: requests.Outcome
+        try:
+            outcome = yield requests.run_result(run_id, math.ceil(min(WAIT_SECONDS, left)))
+        except NotFound:  # there is no such run, or the server has only Trigger.dev's routes, as its cloud
+            outcome = requests.outcome_of((yield from retrieved(run_id)))
+            if not outcome.done and time.monotonic() < until:
+                yield Pause(POLL_SECONDS)
         if outcome.done or time.monotonic() >= until:
             return outcome
 

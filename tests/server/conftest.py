@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from outlast.engine import sessions
@@ -14,6 +15,9 @@ from outlast.model.manifest import Manifest, QueueDefinition, TaskDefinition
 from outlast.model.requests import OpenSession
 from outlast.server.runtime import Options, Runtime
 from tests.databases import Address
+
+# for what the database has no say in: a fresh PostgreSQL schema costs a second
+on_sqlite = pytest.mark.parametrize("address", ["sqlite"], indirect=True)
 
 
 class Server:

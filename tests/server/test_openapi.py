@@ -15,11 +15,12 @@ from starlette.routing import Route
 
 from tests.databases import Address
 from tests.end_to_end.processes import Cluster
-from tests.server.conftest import Server
+from tests.server.conftest import Server, on_sqlite
 
 HELD_OPEN = r"/realtime/|/events$|/streams/|/result$"  # answered when something happens; tests/realtime has them
 
 
+@on_sqlite
 async def test_the_description_lists_every_route_and_its_types(server: Server) -> None:
     found = (await server.ask("GET", "/api/openapi.json", env=None)).json()
     trigger = found["paths"]["/api/v1/tasks/{task}/trigger"]["post"]
@@ -32,6 +33,7 @@ async def test_the_description_lists_every_route_and_its_types(server: Server) -
     assert machines - described == {("GET", "/api/openapi.json"), ("GET", "/api/docs")}
 
 
+@on_sqlite
 async def test_the_page_shows_it_and_runs_nothing(server: Server) -> None:
     page = await server.ask("GET", "/api/docs", env=None)
     assert "/api/v1/tasks/{task}/trigger" in page.text and "<script" not in page.text

@@ -13,7 +13,7 @@ from outlast.server import packets
 from outlast.server.payload_store import Bucket, Folder, StoreFailed
 from outlast.store import packets as uploads
 from outlast.store import runs
-from tests.server.conftest import Server
+from tests.server.conftest import Server, on_sqlite
 
 SUPER = "application/super+json"
 
@@ -53,6 +53,7 @@ async def test_an_upload_is_what_a_run_is_triggered_with_to_the_letter(server: S
         assert got.headers["x-content-type-options"] == "nosniff" and "attachment" in got.headers["content-disposition"]  # row 74
 
 
+@on_sqlite
 async def test_small_values_travel_inside(server: Server) -> None:
     run_id = (await server.trigger(payload={"a": 1})).json()["id"]
     assert (await server.ask("GET", f"/api/v3/runs/{run_id}")).json()["payload"] == {"a": 1}
@@ -60,6 +61,7 @@ async def test_small_values_travel_inside(server: Server) -> None:
     assert (await server.ask("GET", f"/api/v1/runs/{run_id}/packets/error")).status_code == 404
 
 
+@on_sqlite
 async def test_row_75_an_address_is_for_one_upload_of_one_kind_and_soon_over(server: Server) -> None:
     url, path = await prepared(server)
     for data, kind, status in (
@@ -86,6 +88,7 @@ async def test_row_75_an_address_is_for_one_upload_of_one_kind_and_soon_over(ser
         assert (await put(server, wrong, b"[1]", "application/json")).status_code == 403
 
 
+@on_sqlite
 async def test_row_75_an_address_that_is_over_is_refused(server: Server) -> None:
     env = (await server.ask("GET", "/api/v1/whoami")).json()["environment"]["id"]
     for query in (
@@ -98,6 +101,7 @@ async def test_row_75_an_address_that_is_over_is_refused(server: Server) -> None
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "invalid_signature")
 
 
+@on_sqlite
 async def test_row_5_uploads_of_another_environment_do_not_exist(server: Server) -> None:
     url, path = await prepared(server)
     await put(server, url, b"[1]", "application/json")
@@ -105,6 +109,7 @@ async def test_row_5_uploads_of_another_environment_do_not_exist(server: Server)
     assert (await server.ask("GET", f"/api/v1/packets/{path}", env="dev")).status_code == 404
 
 
+@on_sqlite
 async def test_row_73_paths_of_clients_lead_nowhere(server: Server) -> None:
     for path in ("../../etc/passwd", "packet_/../x", "\\\\unc\\share", "packet_\x00", "runs/x/../payload", "a" * 9_000):
         assert (await server.ask("GET", f"/api/v1/packets/{quote(path, safe='')}")).status_code == 404, path
@@ -113,11 +118,13 @@ async def test_row_73_paths_of_clients_lead_nowhere(server: Server) -> None:
         assert name.startswith("packet_") and name[7:].isalnum()
 
 
+@on_sqlite
 async def test_an_address_is_a_text(server: Server) -> None:
     for payload in (None, "", 1, {"a": 1}):
         assert (await server.trigger(payload=payload, payloadType="application/store")).status_code == 400
 
 
+@on_sqlite
 async def test_a_public_token_reads_the_values_of_its_run_only(server: Server) -> None:
     first, second = await server.trigger(payload={"a": 1}), await server.trigger(payload={"a": 2})
     token = first.headers["x-trigger-jwt"]

@@ -12,7 +12,7 @@ import pytest
 from outlast.client.client import Client
 from outlast.errors import NotFound, PermissionDenied, Unprocessable
 from outlast.idempotency import idempotency_key
-from tests.server.conftest import Server
+from tests.server.conftest import Server, on_sqlite
 
 
 def connected(server: Server, key: str | None = None) -> Client:
@@ -20,6 +20,7 @@ def connected(server: Server, key: str | None = None) -> Client:
     return Client(api_url="http://test", secret_key=key or server.keys["prod"], transport=transport)
 
 
+@on_sqlite
 async def test_public_tokens_are_made_and_used(server: Server) -> None:
     async with connected(server) as client:
         mine, other = await client.tasks.trigger("t", 1, tags=["mine"]), await client.tasks.trigger("t", 2)
@@ -39,6 +40,7 @@ async def test_public_tokens_are_made_and_used(server: Server) -> None:
                 await browser.tasks.trigger("t", 1)
 
 
+@on_sqlite
 async def test_large_values_are_fetched_when_a_run_is_retrieved(server: Server) -> None:
     async with connected(server) as client:
         handle = await client.tasks.trigger("t", {"text": "x" * 300_000, "at": datetime(2026, 1, 1, tzinfo=UTC)})

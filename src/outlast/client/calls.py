@@ -11,11 +11,21 @@ from outlast.client import connection
 from outlast.client.answers import Page
 from outlast.client.connection import Connection
 from outlast.client.requests import Request
+from outlast.errors import ApiError
 from outlast.pending import Pending
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Flow = Generator[Request[Any], Any, T]
+
+
+class Pause:
+    """What a flow yields to wait a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+Flow = Generator[Request[Any] | Pause, Any, T]
 
 bound: ContextVar[Connection | None] = ContextVar("outlast_connection", default=None)  # a Client's own, inside its verbs
 
@@ -26,21 +36,35 @@ def here() -> Connection:
 
 
 async def run(flow: Flow[T], target: Connection | None = None) -> T:
+    """Drive a flow; what the server refuses is raised where the flow asked."""
     target = target or here()
     answer: Any = None
+    refused: ApiError | None = None
     try:
         while True:
-            answer = await target.send(flow.send(answer))
+            asked = flow.send(answer) if refused is None else flow.throw(refused)
+            answer = refused = None
+            try:
+                answer = await (target.pause(asked.seconds) if isinstance(asked, Pause) else target.send(asked))
+            except ApiError as error:
+                refused = error
     except StopIteration as stop:
         return stop.value
 
 
 def run_sync(flow: Flow[T], target: Connection | None = None) -> T:
+    """The same, blocking."""
     target = target or here()
     answer: Any = None
+    refused: ApiError | None = None
     try:
         while True:
-            answer = target.send_sync(flow.send(answer))
+            asked = flow.send(answer) if refused is None else flow.throw(refused)
+            answer = refused = None
+            try:
+                answer = target.pause_sync(asked.seconds) if isinstance(asked, Pause) else target.send_sync(asked)
+            except ApiError as error:
+                refused = error
     except StopIteration as stop:
         return stop.value
 

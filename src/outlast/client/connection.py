@@ -111,6 +111,14 @@ class Connection:
             self._sleep_sync(_pause(attempt, response.status_code, response.headers))
         raise AssertionError("unreachable")
 
+    async def pause(self, seconds: float) -> None:
+        import asyncio
+
+        await (self._sleep or asyncio.sleep)(seconds)
+
+    def pause_sync(self, seconds: float) -> None:
+        self._sleep_sync(seconds)
+
     async def close(self) -> None:
         """Close the HTTP client of this loop, and the blocking one."""
         import asyncio

@@ -136,6 +136,20 @@ class Outcome(msgspec.Struct, frozen=True, rename="camel"):
 _outcome = msgspec.json.Decoder(Outcome).decode
 
 
+# Trigger.dev's own servers leave EXPIRED and TIMED_OUT out of `isCompleted`
+_FINAL = frozenset({"COMPLETED", "CANCELED", "FAILED", "CRASHED", "SYSTEM_FAILURE", "EXPIRED", "TIMED_OUT"})
+
+
+def outcome_of(run: Run) -> Outcome:
+    """What a server without our long poll says of a run."""
+    output = None if run.output is None else msgspec.json.encode(run.output).decode()
+    error = run.error and {"name": run.error.name, "message": run.error.message, "stackTrace": run.error.stack}
+    return Outcome(
+        done=run.status in _FINAL, id=run.id, ok=run.is_success, task_identifier=run.task_identifier, status=run.status, output=output,
+        error=error,
+    )  # fmt: skip
+
+
 def run_result(run_id: str, wait_seconds: int) -> Request[Outcome]:
     path = f"/api/outlast/v1/runs/{quote(run_id, safe='')}/result"
     return Request("GET", path, lambda c, _: _outcome(c), query={"wait": str(wait_seconds)})
