@@ -29,7 +29,7 @@ def test_a_subscription_sees_every_status_metadata_and_tags_and_ends(official: O
     statuses = [state["status"] for state in found]
     changed = [s for s, before in zip(statuses, [None, *statuses], strict=False) if s != before]
     assert changed[-3:] == ["WAITING", "EXECUTING", "COMPLETED"]
-    values = [state["progress"] for state in found if state["progress"] is not None]
+    values = [state["progress"] for state in found if state.get("progress") is not None]
     assert values == sorted(values)
     last = found[-1]
     assert last == {"status": "COMPLETED", "progress": 3, "tags": ["watched", "finished"], "output": {"steps": 3}, "payload": 3}

@@ -28,12 +28,20 @@ def event(data: bytes, *, id: str | None = None, name: str | None = None) -> byt
 
 
 class EventStream(Response):
-    """Sends what the generator yields until it ends. `release` is called then."""
+    """Sends what the generator yields until it ends. `release` is called then. `patience`: seconds for a client that takes nothing."""
 
-    def __init__(self, events: AsyncGenerator[bytes], release: Callable[[], None], headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes],
+        release: Callable[[], None],
+        headers: dict[str, str] | None = None,
+        *,
+        patience: float = SLOW_SECONDS,
+    ) -> None:
         super().__init__(status_code=200, headers={**HEADERS, **(headers or {})})
         self._events = events
         self._release = release
+        self._patience = patience
         if "content-length" in self.headers:
             del self.headers["content-length"]
 
@@ -56,7 +64,7 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async for part in self._events:
-            async with asyncio.timeout(SLOW_SECONDS):
+            async with asyncio.timeout(self._patience):
                 await send(_body(part, more=True))
         await send(_body(b"", more=False))
 
