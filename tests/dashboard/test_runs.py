@@ -124,6 +124,7 @@ async def test_act_11_pages_lose_and_repeat_nothing_while_runs_arrive(house: Hou
             if turn < 2:
                 await page.keyboard.press("j")
                 await page.wait_for_function("last => !document.getElementById(last)", arg=last)
+                await page.wait_for_load_state()  # a key that comes before the scripts is heard by nobody
         assert len(seen) == len(set(seen))
         assert set(known) <= set(seen)
 

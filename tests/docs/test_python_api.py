@@ -46,6 +46,7 @@ connection = local("connection", type=Connection)
 def project() -> Any:
     """Section 1 as a user's module would define it."""
     tasks.clear()
+    queue_verbs.registry.clear()  # other tests' modules name queues too
     failures.clear()
     emails = queue("emails", concurrency_limit=10)
     queue("paid")
