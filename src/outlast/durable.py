@@ -34,6 +34,16 @@ class Slot(NamedTuple):
     place: int  # the how-manieth operation of its scope; -1: found by its explicit key
 
 
+class Fence(NamedTuple):
+    """What a write of this execution must name. `schema`: of the server's tables, None when it does not run on PostgreSQL."""
+
+    run_id: str
+    epoch: int
+    journal: int
+    version: str
+    schema: str | None
+
+
 class Durable(Protocol):
     run_id: str
 
@@ -43,6 +53,7 @@ class Durable(Protocol):
     async def perform(self, slot: Slot, args: dict[str, Any]) -> Entry: ...
     def waiting_for(self, tasks: set[asyncio.Task[Any]]) -> AbstractContextManager[None]: ...
     async def noted(self, slot: Slot) -> Entry | None: ...
+    def fence(self) -> Fence: ...
     def skip(self, name: str) -> None: ...
     def drop(self, task: asyncio.Task[Any]) -> None: ...
     def take(self, slot: Slot, args: Callable[[], dict[str, Any]]) -> Entry: ...

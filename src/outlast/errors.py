@@ -10,6 +10,7 @@ OutlastError
 │   ├── DuplicateKeyError      one `key=` twice in one place
 │   ├── NestedDurableOpError   a durable operation inside a step
 │   ├── ScopeLostError         an asyncio task without a place of its own
+│   ├── TransactionRefused     a step in a transaction that cannot commit together with its run
 │   ├── UndurableTimeout       a timeout of asyncio's ended a wait (in development)
 │   └── JournalTooLarge        too many durable operations in one run, or too large ones
 ├── RunCancelled               the run was cancelled while its code waited
@@ -92,6 +93,10 @@ class ScopeLostError(DurableError):
 
 class JournalTooLarge(DurableError):
     """Too many durable operations in one run."""
+
+
+class TransactionRefused(DurableError):
+    """`step.transaction` on a connection that cannot commit together with the run, or for a run that is another's by now."""
 
 
 class RunCancelled(OutlastError):

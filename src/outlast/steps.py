@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, overload
 import msgspec
 
 from outlast import current, durable, faults, values
-from outlast.errors import AbortTaskRun, OutsideRunError, StepFailed
+from outlast.errors import AbortTaskRun, InvalidValue, OutsideRunError, StepFailed, TransactionRefused
 from outlast.model.failure import Failure
 from outlast.model.journal import Entry
 from outlast.model.retry import Retry, backoff_ms
@@ -20,6 +20,7 @@ from outlast.results import RunError
 from outlast.schema import Schema
 
 R = TypeVar("R")
+MAX_NAME_CHARS = 256
 
 
 class Step:
@@ -58,8 +59,34 @@ class Step:
         """
         call = f"step({name!r}, …)"
         here = durable.required(call)
-        slot = here.slot("step", name, key, durable.fingerprint([list(args), scope]), call)
+        slot = here.slot("step", checked_name(name), key, durable.fingerprint([list(args), scope]), call)
         work = _Work(here, slot, fn, args, _policy(retries), timeout, scope)
+        return Pending(call, work.run, lambda: here.block(work.run))
+
+    def transaction(
+        self,
+        name: str,
+        session: Any,
+        fn: Callable[..., Any],
+        *args: Any,
+        retries: Retry | int | None = None,
+        key: str | None = None,
+        scope: Literal["run", "attempt"] = "run",
+    ) -> Pending[Any]:
+        """Run `fn(session, *args)`, record its result and commit, all in one transaction: it happens once, whatever crashes.
+
+        `session`: of SQLAlchemy (blocking or not), or a connection of psycopg, on the server's own PostgreSQL. What it holds
+        already is committed too; `fn` must not commit by itself. With a blocking session `fn` runs in a thread.
+
+        Raises:
+            TransactionRefused: another database, SQLite, a connection that commits by itself, or the run is another's by now.
+            StepFailed, InvalidValue, JournalMismatch, OutsideRunError: as a step does.
+        """
+        call = f"step.transaction({name!r}, …)"
+        here = durable.required(call)
+        slot = here.slot("step", checked_name(name), key, durable.fingerprint([list(args), scope]), call)
+        work = _InTransaction(here, slot, fn, args, _policy(retries), None, scope)
+        work.call, work.session = call, session
         return Pending(call, work.run, lambda: here.block(work.run))
 
     @property
@@ -108,7 +135,7 @@ class _Work:
         while True:
             try:
                 data, data_type = values.encode(await self._once())
-            except (asyncio.CancelledError, OutsideRunError):
+            except (asyncio.CancelledError, OutsideRunError, TransactionRefused):
                 raise
             except Exception as error:
                 delay = None if isinstance(error, AbortTaskRun) else backoff_ms(self.retry, attempt, random.random())
@@ -147,6 +174,26 @@ class _Work:
         if entry.status == "error":
             raise _error(self.slot.label, durable.failure(entry))
         return Schema(self.fn).read_output(entry.value, entry.value_type or "application/json")
+
+
+class _InTransaction(_Work):
+    call: str
+    session: Any
+
+    async def _once(self) -> Any:
+        from outlast.integrations.transactions import Transaction
+
+        token = durable.in_step.set(hashlib.sha256(f"{self.here.run_id}:{self.slot.key}".encode()).hexdigest())
+        try:
+            return await Transaction(self.call, self.session, self.here.fence(), self.slot, values.encode).run(self.fn, self.args)
+        finally:
+            durable.in_step.reset(token)
+
+
+def checked_name(name: str) -> str:
+    if not name or len(name) > MAX_NAME_CHARS or "\x00" in name or any("\ud800" <= char <= "\udfff" for char in name):
+        raise InvalidValue(f"a step's name has 1 to {MAX_NAME_CHARS} characters of text, and {name[:40]!r} has {len(name)}")
+    return name
 
 
 def _policy(retries: Retry | int | None) -> Retry:

@@ -272,6 +272,7 @@ class Joined(Message, tag="joined", frozen=True, array_like=True):
 
     executor: str
     abandon: list[HeldRun]
+    schema: str | None = None  # of the tables on PostgreSQL: for steps in a transaction of the user's own
 
 
 class RunPush(Message, tag="run", frozen=True, array_like=True):

@@ -249,7 +249,7 @@ class Peer:
         abandon = [run for run in join.held if run.run_id not in executor.held and run.run_id not in hot]
         session.executors[join.executor] = executor
         self.executor = executor
-        return self.outbox.put(Joined(join.executor, abandon))
+        return self.outbox.put(Joined(join.executor, abandon, getattr(self.engine.database, "schema", None)))
 
     def _credit(self, credit: Credit) -> None:
         if self.executor is not None:

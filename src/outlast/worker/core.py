@@ -84,6 +84,7 @@ class ExecutorCore:
         self.idle = asyncio.Event()
         self.idle.set()
         self.draining = False
+        self.schema: str | None = None
         self.paused = False
         self.has_joined = False  # on the connection of now, or of the last one
         self.on_exhausted: Callable[[], None] | None = None  # every thread is stuck: only a new process helps
@@ -169,6 +170,7 @@ class ExecutorCore:
 
     def _joined(self, joined: Joined) -> None:
         self.has_joined = True
+        self.schema = joined.schema
         self.abandon(joined.abandon)
         # what had no answer goes again, in order, before anything new
         for message in self.unanswered:

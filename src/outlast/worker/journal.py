@@ -30,8 +30,8 @@ class Journal:
 
     __slots__ = (
         "_arrived", "_asked", "_kept", "_known", "_link", "_look", "_loop", "_next", "_noted", "_resumed", "_root", "_said_blocked",
-        "_scheduled", "_settling", "_short", "_tasks", "_threads_waiting", "_turns", "_waiting", "around", "is_stopped", "is_suspended",
-        "past", "run_id",
+        "_scheduled", "_settling", "_short", "_tasks", "_threads_waiting", "_turns", "_waiting", "around", "fence", "is_stopped",
+        "is_suspended", "past", "run_id",
     )  # fmt: skip
 
     def __init__(self, run_id: str, entries: list[Entry], link: Link, *, version: str = "", is_dev: bool = False) -> None:
@@ -40,6 +40,7 @@ class Journal:
         self.is_suspended = self.is_stopped = False
         self.around: Around | None = None
         self._link = link
+        self.fence = link.fence
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, asyncio.Future[Entry]] = {}
         self._short: dict[str, None] = {}  # of those that wait: what is answered as soon as it is durable
@@ -234,15 +235,15 @@ class Journal:
             here.waits_for = NOBODY
 
     def skip(self, name: str) -> None:
-        """A task of this name would be made here; what it recorded is passed over."""
+        """A task of this name would be made here; it is passed over."""
         if (here := scope.get()) is not None:
             self.past.skip(here.child(name).path)
             self.kick()
 
     def drop(self, task: asyncio.Task[Any]) -> None:
         """What this task of the run made is of no use any more: the runs it waits for are cancelled with its waits."""
-        if task in self._tasks:
-            self._tasks[task].dropped = True
+        if (mine := self._tasks.get(task)) is not None:
+            mine.dropped = True
 
     def take(self, slot: Slot, args: Callable[[], dict[str, Any]]) -> Entry:
         """An operation that needs no waiting: its value is made here, or was recorded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from outlast.durable import Fence
 from outlast.model.messages import Abandoned, Awake, Blocked, Op
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ class Link(Protocol):
     def blocked(self, seen: int, unanswered: list[str]) -> None: ...
     def awake(self) -> None: ...
     def resumed(self) -> None: ...
+    def fence(self) -> Fence: ...
 
 
 class Writer(Protocol):
     """The executor, which sends what the journal says."""
+
+    schema: str | None
 
     def next_number(self) -> int: ...
     def send(self, message: Op | Abandoned | Blocked | Awake) -> None: ...
@@ -74,6 +78,10 @@ class RunLink:
         """What was written beside the journal goes first."""
         if self._held.sides is not None:
             self._held.sides.send()
+
+    def fence(self) -> Fence:
+        push = self._held.push
+        return Fence(push.run_id, push.epoch, self._journal, push.version, self._writer.schema)
 
     def resumed(self) -> None:
         if self._held.runner is not None:
