@@ -279,6 +279,7 @@ def lose_process(run: Run, result: Result, *, now: int) -> Change:
     if _is_last(run):
         return _fail(run, Status.CRASHED, result, now=now)
     data: dict[str, object] = {"error": result.error_name}
+    run = replace(run, attempt_ms=0)
     return _requeue(run, at=now + max(LOSS_BACKOFF_MS, result.retry_delay_ms), reason="process lost", now=now, data=data)
 
 

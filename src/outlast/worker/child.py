@@ -20,6 +20,7 @@ from outlast.worker.single import OUT_OF_MEMORY
 MEGABYTES = {
     "micro": 256, "small-1x": 512, "small-2x": 1_024, "medium-1x": 2_048, "medium-2x": 4_096, "large-1x": 8_192, "large-2x": 16_384,
 }  # fmt: skip
+OOM_KILLED = "TASK_PROCESS_OOM_KILLED"
 _CODES: dict[int, str] = {signal.SIGSEGV: "TASK_PROCESS_SIGSEGV", signal.SIGTERM: "TASK_PROCESS_SIGTERM"}
 
 
@@ -70,6 +71,15 @@ class Child:
             return None
         return self.push.max_duration if self.push.max_duration is not None else self.terms.max_duration
 
+    def time_left(self, *, replay: bool) -> float | None:
+        """Seconds of activity; a replay has the whole of max_duration for itself, beside."""
+        limit = self.max_duration
+        return None if limit is None else max(0.0, limit - self.active.seconds) + (limit if replay else 0.0)
+
+    def cause_of_death(self, *, has_limits: bool) -> Failure:
+        """Once it has ended, before its run."""
+        return _cause(self.status, memory_bytes=self.memory_bytes if has_limits else 0, oom_killed=oom_kills() > self.oom_kills)
+
     @property
     def memory_bytes(self) -> int:
         """What the run's machine has; 0 when nobody chose one."""
@@ -77,7 +87,7 @@ class Child:
         return MEGABYTES.get(machine or "", 0) << 20
 
 
-def cause_of_death(status: int | None, *, memory_bytes: int, oom_killed: bool) -> Failure:
+def _cause(status: int | None, *, memory_bytes: int, oom_killed: bool) -> Failure:
     """Why a process ended before its run."""
     if status == OUT_OF_MEMORY or (status == -signal.SIGKILL and oom_killed):
         return out_of_memory(memory_bytes)

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from outlast.model.manifest import Kind, Manifest
+from outlast.worker.background import Background
 from outlast.worker.control import Assign, Ready
 from outlast.worker.discover import ImportFailure
 from outlast.worker.isolated import IsolatedExecutor
@@ -63,7 +63,7 @@ class Crew:
         self._old: set[Executor] = set()
         self._starting: set[Executor] = set()
         self._numbers = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("an executor could not be looked after")
 
     def all(self) -> list[Executor]:
         return [*self._current, *self._old]
@@ -97,7 +97,7 @@ class Crew:
             if started is not None:
                 executors.append(executor)
             else:
-                self._spawn(self._replace(executor, RESTART_SECONDS))
+                self._background.spawn(self._replace(executor, RESTART_SECONDS))
         return Loaded(ready.manifest, ready.failures, executors)
 
     def adopt(self, executors: Iterable[Executor]) -> None:
@@ -105,9 +105,9 @@ class Crew:
         for executor in executors:
             self._current.append(executor)
             executor.on_refused = lambda reason, executor=executor: self._on_refused(executor, reason)
-            executor.on_exhausted = lambda executor=executor: self._spawn(self._renew(executor))
-            executor.on_full = lambda executor=executor: self._spawn(self._rotate(executor))
-            self._spawn(self._watch(executor))
+            executor.on_exhausted = lambda executor=executor: self._background.spawn(self._renew(executor))
+            executor.on_full = lambda executor=executor: self._background.spawn(self._rotate(executor))
+            self._background.spawn(self._watch(executor))
             if self.assignment is not None:
                 executor.assign(self.assignment)
 
@@ -211,7 +211,7 @@ class Crew:
         log.warning("every thread is stuck: replacing the executor", extra={"executor": executor.name})
         self._current.remove(executor)
         self._old.add(executor)
-        self._spawn(executor.drain(self._options.drain_seconds))
+        self._background.spawn(executor.drain(self._options.drain_seconds))
         await self._replace(executor, 0.0)
 
     async def _rotate(self, executor: Executor) -> None:
@@ -221,14 +221,14 @@ class Crew:
         if executor in self._current and not self.is_stopping:
             self._current.remove(executor)
             self._old.add(executor)
-            self._spawn(executor.drain(ROTATION_SECONDS))
+            self._background.spawn(executor.drain(ROTATION_SECONDS))
 
     # ---- leaving
 
     def retire(self) -> None:
         """Those of now finish what they have, for as long as the drain time."""
         for executor in self._current:
-            self._spawn(executor.drain(self._options.drain_seconds))
+            self._background.spawn(executor.drain(self._options.drain_seconds))
         self._old.update(self._current)
         self._current.clear()
 
@@ -248,13 +248,3 @@ class Crew:
         self.is_stopping = True
         starting = [executor.end() for executor in self._starting]
         await asyncio.gather(*starting, *[executor.drain(seconds) for executor in self.all()])
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._settled)
-
-    def _settled(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("an executor could not be looked after", exc_info=error)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ from outlast.model.messages import (
     encode_frame,
 )
 from outlast.worker.attempt import STOP_SECONDS
-from outlast.worker.child import Child, cause_of_death, oom_kills
+from outlast.worker.background import Background
+from outlast.worker.child import OOM_KILLED, Child, oom_kills
 from outlast.worker.control import Assign, CancelRun, Line, Pause, Ready
 from outlast.worker.ended import Why
+from outlast.worker.hot import HOT_PROCESSES, HotProcesses
 from outlast.worker.joining import stay_joined
-from outlast.worker.memory import memory
 from outlast.worker.nursery import Nursery
 from outlast.worker.parking import WaitLimits
 from outlast.worker.relay import Relay
@@ -46,9 +47,6 @@ from outlast.worker.verdict import pause_ms
 
 log = logging.getLogger("outlast.worker")
 
-HOT_PROCESSES = 64  # that wait, of a worker; each has some 5 MB of its own, and what its run has made
-LOW_MEMORY = 0.1  # of the machine's: with less, processes that wait are ended
-LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 2.0  # beyond what a process was given to stop by itself, and for its last words to be read
 ANSWER_SECONDS = 5.0
 
@@ -79,7 +77,6 @@ class IsolatedExecutor:
         self.on_refused: Callable[[str], None] | None = None
         self._room = slots
         self._cold_after = limits.cold_after
-        self._most_hot = 0 if replay_every_wait else min(HOT_PROCESSES, limits.hot_waits or HOT_PROCESSES)
         self._spool = spool
         self._nursery = Nursery(project, modules=modules, log_format=log_format, env=env or {}, on_ended=self._child_ended)
         self._relay = Relay(self, spool)
@@ -88,10 +85,10 @@ class IsolatedExecutor:
         self._numbers = 0
         self._children: dict[int, Child] = {}  # processes, by number
         self._runs: dict[str, Child] = {}  # runs that are here
-        self._waiting: dict[str, float] = {}  # runs without a slot, the longest first; since when
+        self._hot = HotProcesses(self._cool, most=0 if replay_every_wait else limits.hot_waits or HOT_PROCESSES)
         self._changed = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = Background("runs in processes of their own could not be looked after")
         self._loop = asyncio.get_running_loop()
 
     # ---- what the crew asks
@@ -103,7 +100,7 @@ class IsolatedExecutor:
 
     @property
     def running(self) -> list[str]:
-        return [f"{child.push.task} ({run_id})" for run_id, child in self._runs.items() if run_id not in self._waiting][:5]
+        return [f"{child.push.task} ({run_id})" for run_id, child in self._runs.items() if child not in self._hot][:5]
 
     async def start(self) -> Ready | None:
         ready = await self._nursery.start()
@@ -118,8 +115,9 @@ class IsolatedExecutor:
         if self._serving is not None:
             self._serving.cancel()
         else:
-            self._spawn(self._look_at_waiting())
-        self._serving = self._spawn(stay_joined(self._relay, assign, self._sent_away))
+            cold_after = self._nursery.terms.cold_after if self._cold_after is None else self._cold_after
+            self._background.spawn(self._hot.look(cold_after or None))
+        self._serving = self._background.spawn(stay_joined(self._relay, assign, self._sent_away))
 
     def send(self, line: Line) -> None:
         match line:
@@ -134,8 +132,7 @@ class IsolatedExecutor:
     async def ended(self) -> int | None:
         status = await self._nursery.ended()
         await self._wait_until(lambda: not self._relay.unanswered, ANSWER_SECONDS)  # what is told of them next is that they are lost
-        for task in self._tasks:
-            task.cancel()
+        self._background.cancel()
         for child in self._children.values():
             child.set_timer(None)
         if self._spool is not None:
@@ -194,7 +191,7 @@ class IsolatedExecutor:
         self._numbers += 1
         child = Child(self._numbers, replace(push, payload=None, metadata=None, entries=[]), terms, oom_kills())
         self._children[child.number] = self._runs[push.run_id] = child
-        child.read = self._spawn(self._live(child, push))
+        child.read = self._background.spawn(self._live(child, push))
         # a replay has the whole of max_duration for itself
         self._allow(child, replay=bool(push.entries))
         return None
@@ -207,7 +204,7 @@ class IsolatedExecutor:
         if child is None:  # its process is not here any more: it is replayed somewhere
             return self._relay.write(Release(self._relay.next_number(), resume.run_id, resume.epoch, "not_held"))
         if resume.epoch > child.push.epoch:
-            self._waiting.pop(resume.run_id, None)
+            self._hot.remove(child)
             child.at(epoch=resume.epoch)
             child.cooling = False  # what was asked is refused now
             child.active.go_on()
@@ -266,8 +263,8 @@ class IsolatedExecutor:
         """Take nothing new. What waits goes on elsewhere, by its journal."""
         self.drained = True
         self._relay.offer()
-        for run_id in list(self._waiting):
-            self._drop(self._runs[run_id])
+        for child in self._hot.all():
+            self._drop(child)
 
     # ---- one process
 
@@ -289,10 +286,9 @@ class IsolatedExecutor:
 
     def _allow(self, child: Child, *, replay: bool = False, delay: float = 0.0) -> None:
         """Its code stops itself after max_duration, unless it holds up its own loop: then its process is ended from here."""
-        limit = child.max_duration
-        if limit is None:
+        left = child.time_left(replay=replay)
+        if left is None:
             return child.set_timer(None)
-        left = max(0.0, limit - child.active.seconds) + (limit if replay else 0.0)
         seconds = left + delay + STOP_SECONDS + PATIENCE_SECONDS
         return child.set_timer(self._loop.call_later(seconds, self._overdue, child, "timed_out"))
 
@@ -312,31 +308,14 @@ class IsolatedExecutor:
         child.set_timer(None)
         if self.drained:
             return self._drop(child)
-        self._waiting[child.push.run_id] = self._loop.time()
-        return self._keep_few()
-
-    def _keep_few(self) -> None:
-        """Those that have waited longest go cold, when there are too many."""
-        hot = [child for run_id in self._waiting if not (child := self._runs[run_id]).cooling]
-        for child in hot[: max(0, len(hot) - self._most_hot)]:
-            self._cool(child)
+        self._hot.add(child)
+        return None
 
     def _cool(self, child: Child) -> None:
         """Its row is all that is needed: once the server knows that nobody has it, the process is ended."""
         if not child.cooling:
             child.cooling = True
             self._relay.write(Cold(self._relay.next_number(), child.push.run_id, child.push.epoch))
-
-    async def _look_at_waiting(self) -> None:
-        cold_after = (self._nursery.terms.cold_after if self._cold_after is None else self._cold_after) or None
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            free, whole = memory() if self._waiting else (1, 1)
-            is_low = free < whole * LOW_MEMORY
-            for run_id, since in list(self._waiting.items()):
-                if not is_low and (cold_after is None or self._loop.time() - since < cold_after):
-                    break
-                self._cool(self._runs[run_id])
 
     def _goes_on(self, child: Child, attempt: int) -> None:
         """The next attempt begins in the same process, if that still lives."""
@@ -370,7 +349,7 @@ class IsolatedExecutor:
     def _forget(self, child: Child) -> None:
         if self._runs.get(child.push.run_id) is child:
             del self._runs[child.push.run_id]
-            self._waiting.pop(child.push.run_id, None)
+            self._hot.remove(child)
         self._changed.set()
 
     # ---- its death
@@ -378,7 +357,7 @@ class IsolatedExecutor:
     def _child_ended(self, number: int, status: int | None) -> None:
         child = self._children.get(number)
         if child is not None:
-            self._spawn(self._bury(child, status))
+            self._background.spawn(self._bury(child, status))
 
     async def _bury(self, child: Child, status: int | None) -> None:
         if child.read is not None:  # what it has said first
@@ -392,17 +371,16 @@ class IsolatedExecutor:
             return
         if status is None:
             self._give_back(child, "not_started")
-        elif run_id in self._waiting:
+        elif child in self._hot:
             self._cool(child)
         else:
             self._died(child)
 
     def _died(self, child: Child) -> None:
         """In the middle of its run: the attempt is over, and counts."""
-        oom_killed = oom_kills() > child.oom_kills
-        error = cause_of_death(child.status, memory_bytes=0 if self._is_dev else child.memory_bytes, oom_killed=oom_killed)
+        error = child.cause_of_death(has_limits=not self._is_dev)
         policy = None if self._is_dev and not self._nursery.terms.retries_in_dev else child.terms.retry
-        pause = None if error.code == "TASK_PROCESS_OOM_KILLED" else pause_ms(child.push, policy)
+        pause = None if error.code == OOM_KILLED else pause_ms(child.push, policy)
         log.warning("a run's process died", extra={"run_id": child.push.run_id, "task": child.push.task, "exit": child.status})
         self._relay.lines.say(child.push.run_id, child.push.attempt, "error", "system", error.message, None)
         self._done(child, "crashed" if pause is None else "lost", error, pause or 0)
@@ -425,14 +403,3 @@ class IsolatedExecutor:
                 while not ready():
                     self._changed.clear()
                     await self._changed.wait()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._settled)
-        return task
-
-    def _settled(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("runs in processes of their own could not be looked after", exc_info=error)
