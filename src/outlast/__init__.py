@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from outlast import (
+    alerts,
     auth,
     batch,
     bulk,
@@ -23,6 +24,7 @@ from outlast import (
     tags,
     tasks,
     wait,
+    webhooks,
 )
 from outlast.batch import BatchItem
 from outlast.client.answers import RunHandle
@@ -66,6 +68,7 @@ __all__ = [
     "ScheduledPayload",
     "SubtaskFailed",
     "Task",
+    "alerts",
     "auth",
     "batch",
     "bulk",
@@ -91,6 +94,7 @@ __all__ = [
     "task",
     "tasks",
     "wait",
+    "webhooks",
 ]
 
 # httpx, pydantic and the server cost a tenth of a second each: whoever only triggers never pays for them

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from outlast import alerts as _alerts
 from outlast import auth as _auth
 from outlast import batch as _batch
 from outlast import bulk as _bulk
@@ -21,6 +22,7 @@ from outlast import streams as _streams
 from outlast import tags as _tags
 from outlast import tasks as _tasks
 from outlast import wait as _wait
+from outlast import webhooks
 from outlast.client.address import find
 from outlast.client.answers import RunHandle
 from outlast.client.calls import blocking, blocking_pages
@@ -64,6 +66,7 @@ __all__ = [
     "ScheduledPayload",
     "SubtaskFailed",
     "Task",
+    "alerts",
     "auth",
     "batch",
     "bulk",
@@ -88,6 +91,7 @@ __all__ = [
     "task",
     "tasks",
     "wait",
+    "webhooks",
 ]
 
 
@@ -173,6 +177,15 @@ class env_vars:
     update = staticmethod(blocking(_env_vars.update))
     delete = staticmethod(blocking(_env_vars.delete))
     upload = staticmethod(blocking(_env_vars.upload))
+
+
+class alerts:
+    """Tell people and programs of runs and queues."""
+
+    create = staticmethod(blocking(_alerts.create))
+    list = staticmethod(blocking(_alerts.list))
+    delete = staticmethod(blocking(_alerts.delete))
+    deliveries = staticmethod(blocking(_alerts.deliveries))
 
 
 class schedules:
@@ -282,6 +295,7 @@ class Client:
         self.deployments = deployments if TYPE_CHECKING else Noun(deployments, self._connection)
         self.idempotency = idempotency if TYPE_CHECKING else Noun(idempotency, self._connection)
         self.env_vars = env_vars if TYPE_CHECKING else Noun(env_vars, self._connection)
+        self.alerts = alerts if TYPE_CHECKING else Noun(alerts, self._connection)
         self.bulk = bulk if TYPE_CHECKING else Noun(bulk, self._connection)
         self.schedules = schedules if TYPE_CHECKING else Noun(schedules, self._connection)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from outlast.cli import access, bulk, env, queues, schedules
+from outlast.cli import access, alerts, bulk, env, queues, schedules
 from outlast.cli.options import Data, Database, Json, settings_of
 from outlast.cli.output import details, fail, plainly, shown, table
 
@@ -22,6 +22,7 @@ for name, sub in (
     ("schedules", schedules.app),
     ("bulk", bulk.app),
     ("env", env.app),
+    ("alerts", alerts.app),
     ("keys", access.app),
     ("db", db_app),
 ):

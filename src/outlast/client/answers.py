@@ -139,6 +139,34 @@ class Generator(msgspec.Struct, frozen=True):
     description: str = ""
 
 
+class AlertChannel(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Who is told of what. `secret` signs webhooks, and is known only when the channel is made."""
+
+    id: str
+    name: str
+    type: str
+    target: str
+    events: list[str]
+    tasks: list[str] = []
+    enabled: bool = True
+    latency_seconds: int = 300
+    secret: str | None = None
+
+
+class AlertDelivery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`status` is PENDING, DELIVERED or FAILED; `ref` the run or queue; `grouped`: how many more of the kind it stands for."""
+
+    id: str
+    event: str
+    ref: str
+    status: str
+    tries: int = 0
+    grouped: int = 0
+    created_at: datetime
+    next_at: datetime | None = None
+    error: str | None = None
+
+
 class EnvVar(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A variable; the value of a secret is not shown."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from outlast import auth, batch, bulk, deployments, env_vars, idempotency, queues, runs, schedules, tasks
+from outlast import alerts, auth, batch, bulk, deployments, env_vars, idempotency, queues, runs, schedules, tasks
 from outlast.client.address import find
 from outlast.client.calls import bound
 from outlast.client.connection import Connection
@@ -39,6 +39,7 @@ class Client:
         self.deployments = deployments if TYPE_CHECKING else Noun(deployments, self._connection)
         self.idempotency = idempotency if TYPE_CHECKING else Noun(idempotency, self._connection)
         self.env_vars = env_vars if TYPE_CHECKING else Noun(env_vars, self._connection)
+        self.alerts = alerts if TYPE_CHECKING else Noun(alerts, self._connection)
         self.bulk = bulk if TYPE_CHECKING else Noun(bulk, self._connection)
         self.schedules = schedules if TYPE_CHECKING else Noun(schedules, self._connection)
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from outlast.client.answers import BulkAction, EnvVar, Page, ScheduleState, Tick
+from outlast.client.answers import AlertChannel, AlertDelivery, BulkAction, EnvVar, Page, ScheduleState, Tick
 from outlast.client.requests import Headers, Request
 
 
@@ -127,3 +127,23 @@ def delete_env_var(name: str) -> Request[None]:
 
 def upload_env_vars(body: dict[str, Any]) -> Request[None]:
     return Request("POST", f"{_ENV_VARS}/import", lambda c, _: None, json=body)
+
+
+_ALERTS = "/api/outlast/v1/alerts"
+
+
+def create_alert(body: dict[str, Any]) -> Request[AlertChannel]:
+    return Request("POST", _ALERTS, lambda c, _: msgspec.json.decode(c, type=AlertChannel), json=body)
+
+
+def list_alerts() -> Request[Sequence[AlertChannel]]:
+    return Request("GET", _ALERTS, lambda c, _: msgspec.convert(_decode(c)["data"], list[AlertChannel]))
+
+
+def delete_alert(channel: str) -> Request[str]:
+    return Request("DELETE", f"{_ALERTS}/{quote(channel, safe='')}", _id)
+
+
+def alert_deliveries(channel: str) -> Request[Sequence[AlertDelivery]]:
+    path = f"{_ALERTS}/{quote(channel, safe='')}/deliveries"
+    return Request("GET", path, lambda c, _: msgspec.convert(_decode(c)["data"], list[AlertDelivery]))

@@ -50,6 +50,7 @@ MAX_BULK_RUN_IDS: Final = 500
 MAX_BULK_REPLAYS: Final = 5  # at a time, in an environment
 MAX_ENV_VARS: Final = 1_000  # of an environment
 MAX_ENV_VAR_BYTES: Final = 64 * 1024
+MAX_ALERT_CHANNELS: Final = 50  # of an environment
 MAX_CRON_CHARS: Final = 256
 MAX_SCHEDULES: Final = 100_000  # of an environment
 MISSED_MS: Final = 300_000  # a nominal time this late has been missed: only a catch-up policy still fires it

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outlast.server import cors, openapi
 from outlast.server.api import (
+    alerts,
     auth,
     batch_items,
     batches,
@@ -196,6 +197,12 @@ _API: Table = [
     ("GET", "/api/v1/projects/{ref}/envvars/{slug}/{name}", env_vars.retrieve),
     ("PUT", "/api/v1/projects/{ref}/envvars/{slug}/{name}", env_vars.update),
     ("DELETE", "/api/v1/projects/{ref}/envvars/{slug}/{name}", env_vars.delete),
+    ("GET", "/api/outlast/v1/alerts", alerts.listing),
+    ("POST", "/api/outlast/v1/alerts", alerts.create),
+    ("GET", "/api/outlast/v1/alerts/{alert}", alerts.retrieve),
+    ("PUT", "/api/outlast/v1/alerts/{alert}", alerts.update),
+    ("DELETE", "/api/outlast/v1/alerts/{alert}", alerts.delete),
+    ("GET", "/api/outlast/v1/alerts/{alert}/deliveries", alerts.deliveries),
     ("POST", "/api/v1/bulk-actions", bulk.create),
     ("GET", "/api/v1/bulk-actions", bulk.listing),
     ("GET", "/api/v1/bulk-actions/{bulk}", bulk.retrieve),

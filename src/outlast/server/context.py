@@ -12,6 +12,7 @@ from starlette.responses import Response
 from outlast.engine.engine import Engine
 from outlast.model.refusal import Refusal
 from outlast.server import public_tokens
+from outlast.server.alerts.alerts import Alerts
 from outlast.server.auth import Auth, Caller
 from outlast.server.payload_store import PayloadStore
 from outlast.server.problem import refused
@@ -39,9 +40,11 @@ class Context:
         token_rate: Rate | None = None,
         batch_rate: Rate | None = None,
         vault: Vault,
+        alerts: Alerts,
     ) -> None:
         self.engine = engine
         self.vault = vault
+        self.alerts = alerts
         self.payloads = payloads
         self.auth = Auth(engine)
         self.unknown_tasks = unknown_tasks

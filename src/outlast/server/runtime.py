@@ -15,6 +15,8 @@ from outlast.engine.clock import Chance, Clock
 from outlast.engine.engine import Engine
 from outlast.engine.upkeep import Upkeep
 from outlast.model.limits import LEASE_MS
+from outlast.server.alerts.alerts import Alerts
+from outlast.server.alerts.outbound import Network, networks
 from outlast.server.api.env_vars import opened
 from outlast.server.app import create_app
 from outlast.server.channel import Channel
@@ -54,6 +56,9 @@ class Options:
     key_rate: Rate | None = None  # calls with an API key; None: no limit
     token_rate: Rate | None = None  # calls with a public token
     batch_rate: Rate | None = None  # runs that batches make in an environment
+    allow_private_webhooks: str | None = None  # networks, as in 10.0.0.0/8,192.168.1.7
+    smtp: str | None = None  # smtp://user:password@host:587
+    alerts_from: str = "outlast@localhost"
     secrets_key: str | None = None  # 32 bytes in base64; None: secrets.key in the data folder
     public_url: str | None = None  # how clients reach this server, when it is not as they say themselves
 
@@ -83,6 +88,7 @@ class Runtime:
         self.engine = Engine(self.database, clock=clock, chance=chance)
         secret = self._channel_secret()
         self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret, variables=self._variables)
+        self._alerts = Alerts(self.engine, self._vault, allowed=_networks(options), smtp=options.smtp, sender=options.alerts_from)
         self.context = context = Context(
             self.engine,
             payloads=payloads,
@@ -93,6 +99,7 @@ class Runtime:
             token_rate=options.token_rate,
             batch_rate=options.batch_rate,
             vault=self._vault,
+            alerts=self._alerts,
         )
         self.site = Site(context, is_open=options.open_dashboard)
         self.app: Starlette = create_app(
@@ -112,6 +119,7 @@ class Runtime:
         )
         self._upkeep = asyncio.get_running_loop().create_task(upkeep.run())
         self.engine.spawn(sweep(self.context))
+        self.engine.spawn(self._alerts.run())
 
     async def _variables(self, env_id: int) -> dict[str, str]:
         return opened(self._vault, env_id, await self.engine.read(lambda tx: env_vars.listed(tx, env_id)))
@@ -162,6 +170,13 @@ def _payloads(options: Options) -> PayloadStore:
         return open_store(options.payload_store, options.data)
     except StoreFailed as error:
         raise DatabaseUnusable(str(error)) from error
+
+
+def _networks(options: Options) -> list[Network]:
+    try:
+        return networks(options.allow_private_webhooks)
+    except ValueError as error:
+        raise DatabaseUnusable(f"OUTLAST_ALLOW_PRIVATE_WEBHOOKS: {error}") from error
 
 
 def vault_of(options: Options, tx: Connection) -> Vault:

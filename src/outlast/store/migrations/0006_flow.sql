@@ -124,3 +124,46 @@ CREATE TABLE bulk_items (
     error TEXT,
     PRIMARY KEY (bulk_id, run_id)
 ) {without_rowid};
+
+-- where people and programs are told: events and tasks are JSON lists, secret is sealed
+CREATE TABLE alert_channels (
+    id TEXT PRIMARY KEY,
+    env_id BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    type TEXT NOT NULL,
+    target TEXT NOT NULL,
+    secret TEXT NOT NULL,
+    events TEXT NOT NULL,
+    tasks TEXT NOT NULL,
+    enabled SMALLINT NOT NULL,
+    latency_seconds BIGINT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX alert_channels_by_env ON alert_channels (env_id, id);
+
+-- one for each event and channel, planned in the transaction that moves the reader's cursor; sent at least once
+CREATE TABLE deliveries (
+    id TEXT PRIMARY KEY,
+    channel_id TEXT NOT NULL,
+    env_id BIGINT NOT NULL,
+    event TEXT NOT NULL,
+    ref TEXT NOT NULL,
+    grouped BIGINT NOT NULL DEFAULT 0,
+    status TEXT NOT NULL,
+    tries BIGINT NOT NULL DEFAULT 0,
+    next_at BIGINT,
+    created_at BIGINT NOT NULL,
+    error TEXT
+);
+CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX deliveries_by_channel ON deliveries (channel_id, created_at);
+
+-- failures of one task that are told together: how many more there were, until when
+CREATE TABLE alert_groups (
+    channel_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    until BIGINT NOT NULL,
+    more BIGINT NOT NULL,
+    ref TEXT NOT NULL,
+    PRIMARY KEY (channel_id, key)
+) {without_rowid};

@@ -1,0 +1,134 @@
+"""What is sent to a channel, and how: signed webhooks, Slack's kind of webhook, mail."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import smtplib
+import ssl
+from collections.abc import Sequence
+from email.message import EmailMessage
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from outlast.model.alert import AlertChannel, Delivery
+from outlast.model.run import Run, RunData
+from outlast.server import wire
+from outlast.server.alerts.outbound import TIMEOUT_SECONDS, Network, post
+from outlast.server.push import iso
+from outlast.store.catalog import Environment
+
+VERSION = "2025-01-01"
+
+
+class Failed(Exception):
+    """It was not taken; the message says why."""
+
+
+def content(d: Delivery, env: Environment, pair: tuple[Run, RunData] | None) -> dict[str, Any]:
+    """The body of a webhook, with Trigger.dev's outer form."""
+    kind = "alert.run.failed" if d.event == "run.failed" else f"alert.{d.event}" if d.event == "queue.latency" else d.event
+    found: dict[str, Any] = {"environment": {"id": str(env.id), "slug": env.slug, "type": env.type}}
+    if d.event == "queue.latency":
+        queue, _, oldest = d.ref.rpartition("@")
+        found["queue"] = {"name": queue, "oldestQueuedAt": iso(int(oldest))}
+    elif pair is not None:
+        found |= _run(*pair)
+    else:
+        found["run"] = {"id": d.ref}
+    if d.grouped:
+        found["grouped"] = d.grouped
+    return {"id": d.id, "created": iso(d.created_at), "webhookVersion": VERSION, "type": kind, "object": found}
+
+
+def _run(run: Run, data: RunData) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": run.id, "status": run.status.value, "createdAt": iso(run.created_at), "startedAt": iso(run.started_at),
+        "completedAt": iso(run.finished_at), "isTest": run.is_test, "tags": sorted(data.options.tags),
+        "idempotencyKey": data.options.idempotency_key, "attempts": run.attempt,
+    }  # fmt: skip
+    if data.error is not None:
+        shown["error"] = wire.error(data.error)
+    return {"task": {"id": run.task, "version": run.version}, "run": shown}
+
+
+def summary(body: dict[str, Any]) -> str:
+    """One line for people."""
+    about, env = body["object"], body["object"]["environment"]["slug"]
+    if "queue" in about:
+        return f"[{env}] queue {about['queue']['name']} is slow: its oldest run waits since {about['queue']['oldestQueuedAt']}"
+    run, task = about["run"], about.get("task", {}).get("id", "?")
+    more = f" (and {about['grouped']} more)" if "grouped" in about else ""
+    error: dict[str, Any] = run.get("error") or {}
+    reason = f": {error.get('name') or ''} {error.get('message') or ''}".rstrip() if error else ""
+    return f"[{env}] {task} {run.get('status', '')} {run['id']}{more}{reason}"[:2_000]
+
+
+async def send(
+    channel: AlertChannel, body: dict[str, Any], *, secret: str, now: int, allowed: Sequence[Network], smtp: str | None, sender: str
+) -> None:
+    """
+    Raises:
+        Exception: it was not taken; whatever the network or the other side said.
+    """
+    match channel.type:
+        case "webhook":
+            text = msgspec.json.encode(body)
+            await _post(channel.target, text, signatures(text, secret, body["id"], now), allowed)
+        case "slack":
+            await _post(channel.target, msgspec.json.encode({"text": escaped(summary(body))}), {}, allowed)
+        case "email":
+            if smtp is None:
+                raise Failed("this server sends no mail: set OUTLAST_SMTP")
+            await asyncio.get_running_loop().run_in_executor(None, mail, smtp, sender, channel.target, body)
+
+
+async def _post(url: str, text: bytes, headers: dict[str, str], allowed: Sequence[Network]) -> None:
+    status = await post(url, text, headers, allowed)
+    if not 200 <= status < 300:
+        raise Failed(f"the address answered {status}")
+
+
+def signatures(body: bytes, secret: str, id_: str, now: int) -> dict[str, str]:
+    """Ours signs the time too, against replays; the other is how Trigger.dev's clients verify."""
+    seconds = str(now // 1_000)
+    ours = hmac.digest(secret.encode(), seconds.encode() + b"." + body, hashlib.sha256).hex()
+    theirs = hmac.digest(secret.encode(), body, hashlib.sha256).hex()
+    return {
+        "x-outlast-event-id": id_,
+        "x-outlast-timestamp": seconds,
+        "x-outlast-signature": f"v1={ours}",
+        "x-trigger-signature-hmacsha256": theirs,
+    }
+
+
+def escaped(text: str) -> str:
+    """Slack reads `<…>` as links and mentions."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def mail(smtp: str, sender: str, to: str, body: dict[str, Any], timeout: float = TIMEOUT_SECONDS) -> None:
+    """Plain text over `smtp://user:password@host:587`, with TLS where the server has it; `smtps://` begins with it."""
+    where = urlsplit(smtp)
+    message = EmailMessage()
+    message["From"], message["To"] = sender, to
+    message["Subject"] = " ".join(summary(body).split())[:200]
+    message["Message-ID"] = f"<{body['id']}@outlast>"
+    message.set_content(summary(body) + "\n\n" + msgspec.json.format(msgspec.json.encode(body)).decode())
+    host, secure = where.hostname or "localhost", where.scheme == "smtps"
+    opened = (
+        smtplib.SMTP_SSL(host, where.port or 465, timeout=timeout, context=ssl.create_default_context())
+        if secure
+        else smtplib.SMTP(host, where.port or 25, timeout=timeout)
+    )
+    with opened as server:
+        server.ehlo()
+        if not secure and server.has_extn("starttls"):
+            server.starttls(context=ssl.create_default_context())
+            server.ehlo()
+        if where.username:
+            server.login(unquote(where.username), unquote(where.password or ""))
+        server.send_message(message)
