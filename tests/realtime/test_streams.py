@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from outlast.engine import streams as engine
 from outlast.model import limits
 from outlast.model.requests import AppendStream, Part
 from outlast.store import streams
-from tests.realtime.house import ENV, PATIENCE, Live
+from tests.databases import Address
+from tests.realtime.house import ENV, PATIENCE, Live, open_live
 
 
 async def write(live: Live, run_id: str, *chunks: Any, key: str = "ai", **headers: str) -> Any:
@@ -226,3 +228,14 @@ async def test_our_own_poll_gives_records_as_json(live: Live) -> None:
     await ended(live)
     assert (await live.http.get(path, params={"start": 1, "wait": 30})).json() == {"records": [], "next": 1, "done": True}
     assert (await live.http.get(path, params={"start": "x"})).status_code == 400
+
+
+async def test_a_reader_on_another_server_sees_it_at_once(postgres: Address, tmp_path: Path) -> None:
+    async with open_live(postgres, tmp_path / "a") as one, open_live(postgres, tmp_path / "b") as two:
+        run_id = await one.trigger()
+        two.http.headers["authorization"] = f"Bearer {one.key}"
+        async with two.events(f"/realtime/v1/streams/{run_id}/ai") as stream:
+            await write(one, run_id, "far away")
+            event = await stream.next()
+            assert event is not None
+            assert bodies(event) == ["far away"]

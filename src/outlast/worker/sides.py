@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from outlast.worker.held import Held
     from outlast.worker.journal import Journal
 
-FLUSH_SECONDS = 0.02  # gathered for so long: a subscriber sees a write within a tenth of a second
+FLUSH_SECONDS = 0.05  # gathered for so long: a subscriber sees a write within a tenth of a second, and each flush is a row of history
 FLUSH_ITEMS = 500  # or until there are so many
 FLUSH_BYTES = 256 * 1024
 MAX_UNANSWERED = 4  # messages under way, then whoever pipes waits for the server
