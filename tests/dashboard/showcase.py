@@ -87,7 +87,7 @@ def one(
     )  # fmt: skip
     tags = [f"user:{1_000 + chance.randrange(97)}"] + (["backfill"] if chance.random() < 0.1 else [])
     payload = json.dumps({"to": f"user{chance.randrange(10_000)}@example.com", "template": "welcome", "attempts": 3, "urgent": False})
-    error = encode_failure(chance.choice(FAILURES)) if status in FAILED else None
+    error = encode_failure(FAILURES[len(task) % len(FAILURES)]) if status in FAILED else None
     output = json.dumps({"sent": True, "ms": took}) if status is Status.COMPLETED else None
     return run, RunData(
         run_id=run_id, payload=payload, options=RunOptions(tags=tags), output=output, output_type="application/json", error=error

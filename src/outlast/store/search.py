@@ -34,7 +34,6 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     roots_only: bool = False
     like_id: str | None = None  # a part of the id
-    like_tag: str | None = None  # how a tag begins
     is_test: bool | None = None
     created_from: int | None = None
     created_to: int | None = None
@@ -73,10 +72,15 @@ def count(tx: Connection, f: Filter, limit: int) -> int:
     return tx.all(f"SELECT count(*) FROM (SELECT 1 FROM runs r {sql} LIMIT :limit) x", **params, limit=limit)[0][0]
 
 
-def is_tag(tx: Connection, env_id: int, text: str) -> bool:
-    """Whether a tag begins like this."""
-    sql = "SELECT 1 FROM run_tags WHERE env_id = :env AND tag LIKE :like ESCAPE '!' LIMIT 1"
-    return bool(tx.all(sql, env=env_id, like=literal(text) + "%"))
+def tags_like(tx: Connection, env_id: int, text: str, limit: int) -> list[str]:
+    """The first tags that begin like this, each found by one step in the index: the table holds a tag once for every run."""
+    sql = "SELECT tag FROM run_tags WHERE env_id = :env AND tag {} :last ORDER BY tag LIMIT 1"
+    found: list[str] = []
+    row = tx.all(sql.format(">="), env=env_id, last=text)
+    while row and row[0][0].startswith(text) and len(found) < limit:
+        found.append(row[0][0])
+        row = tx.all(sql.format(">"), env=env_id, last=found[-1])
+    return found
 
 
 def literal(text: str) -> str:
@@ -114,9 +118,6 @@ def _where(f: Filter) -> tuple[str, dict[str, Any]]:
     if f.tags:
         joins = "JOIN (SELECT DISTINCT run_id FROM run_tags WHERE env_id = :env AND tag {in:tags}) t ON t.run_id = r.id "
         params["tags"] = list(f.tags)
-    if f.like_tag is not None:
-        joins += "JOIN (SELECT DISTINCT run_id FROM run_tags WHERE env_id = :env AND tag LIKE :like_tag ESCAPE '!') u ON u.run_id = r.id "
-        params["like_tag"] = literal(f.like_tag) + "%"
     if f.statuses and set(f.statuses) <= {status.value for status in FAILED}:
         joins += "JOIN failures x ON x.env_id = r.env_id AND x.run_id = r.id "  # rare: their own small table finds them
     elif set(f.statuses) == {Status.PENDING_VERSION.value}:

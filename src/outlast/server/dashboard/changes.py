@@ -9,7 +9,8 @@ from outlast.engine.engine import Engine
 from outlast.server.realtime.feed import Feed
 from outlast.store import progress
 
-GATHER_SECONDS = 1.0  # a page hears at most this often
+FIRST_SECONDS = 0.25  # who waited hears at the next quarter of a second
+GATHER_SECONDS = 1.0  # and then at most this often; all pages at the same moments, so that they share what is drawn
 LOOK_SECONDS = 0.5  # a journal and a log say nothing to the feed: an open run is looked at this often
 PING_SECONDS = 15.0
 MAX_LISTENERS = 1_000
@@ -24,13 +25,23 @@ class Changes:
         self._engine = engine
         self._feed = feed
         self.listeners = 0
+        self._told_at: dict[int, float] = {}
 
     @property
     def is_full(self) -> bool:
         return self.listeners >= MAX_LISTENERS
 
+    def told_at(self, env_id: int) -> float:
+        """When, on the loop's clock, pages of an environment last heard of a change: what was drawn before is old."""
+        return self._told_at.get(env_id, 0.0)
+
+    def touch(self, env_id: int) -> None:
+        """Somebody acted: what was drawn before is old."""
+        self._told_at[env_id] = asyncio.get_running_loop().time()
+
     def tell(self, env_id: int, topics: Iterable[str]) -> None:
         """Something other than a run changed."""
+        self.touch(env_id)
         for topic in topics:
             self._feed.publish(env_id, topic)
 
@@ -54,8 +65,10 @@ class Changes:
                         heard |= {topic for topic in topics if topic.startswith("run:") or topic == "logs"}
                     silent = 0.0 if heard else silent + wait
                     if heard:
+                        await _next(FIRST_SECONDS)
+                        self.touch(env_id)
                         yield sorted(heard)
-                        await asyncio.sleep(GATHER_SECONDS)
+                        await _next(GATHER_SECONDS)
                     elif silent >= PING_SECONDS:
                         silent = 0.0
                         yield None
@@ -66,3 +79,9 @@ class Changes:
         if not runs:
             return await self._engine.read(progress.of_lines)
         return await self._engine.read(lambda tx: progress.of_runs(tx, runs))
+
+
+async def _next(step: float) -> None:
+    """Sleep until the clock shows a multiple of `step`."""
+    now = asyncio.get_running_loop().time()
+    await asyncio.sleep(step - now % step)

@@ -70,7 +70,8 @@ async def _groups(visit: Visit) -> tuple[str, list[Group]]:
     since = visit.now - PERIODS[period]
     found = await visit.read(lambda tx: overview.failures(tx, visit.env.id, since=since, limit=LOOKED_AT, task=task))
     groups = grouped(found)
-    width = PERIODS[period] // BUCKETS
+    since = max(since, min((run.finished_at or visit.now for run in found), default=since))
+    width = max(1, (visit.now - since) // BUCKETS)
     for group in groups[:200]:
         counts: dict[tuple[int, str], int] = {}
         for run in group.runs:

@@ -26,7 +26,8 @@ async def show(visit: Visit) -> Response:
 
 
 async def _chart(visit: Visit) -> charts.Chart:
-    width = DAY_MS // BUCKETS
+    oldest = await visit.read(lambda tx: counting.oldest_run(tx, visit.env.id))
+    width = charts.span_of(oldest, visit.now, DAY_MS) // BUCKETS
     start = visit.now // width * width - (BUCKETS - 1) * width
     counts = await visit.read(lambda tx: counting.runs_over_time(tx, visit.env.id, start=start, width=width))
     return charts.stacked(counts, start=start, width=width, buckets=BUCKETS, height=120)

@@ -32,14 +32,16 @@ LISTS = ("status", "task", "version", "tag", "queue")  # may stand several times
 SINGLES = ("q", "batch", "parent", "period", "from", "to", "roots", "test")
 BUCKETS = 60
 MAX_PICKED = 250
+MAX_TAGS = 10  # that begin with what was typed
 
 
 async def show(visit: Visit) -> Response:
     """GET /runs"""
     asked = asked_for(visit)
     f = await visit.read(lambda tx: filter_of(tx, visit, asked))
-    found, extra = await visit.read(lambda tx: (_rows(tx, visit, f), _around(tx, visit, f)))
-    rows, older, newer, fresh = found
+    rows, older, newer, fresh = await visit.read(lambda tx: _rows(tx, visit, f))
+    known = None if older or newer or fresh else len(rows)  # all of them are on this page
+    extra = await visit.read(lambda tx: _around(tx, visit, f, known))
     return visit.page(
         "runs/list.html",
         topics="runs",
@@ -93,8 +95,8 @@ def _searched(tx: Connection, f: Filter, text: str, visit: Visit) -> Filter:
     """One box for everything: a run's id or part of it, the begin of a tag, a part of a task's name."""
     if text.startswith("run_"):
         return replace(f, like_id=text)
-    if search.is_tag(tx, f.env_id, text):
-        return replace(f, like_tag=text)
+    if not f.tags and (tags := search.tags_like(tx, f.env_id, text, MAX_TAGS)):
+        return replace(f, tags=tags)
     tasks = [task for task in task_names(tx, visit) if text.lower() in task.lower()]
     if tasks and not f.tasks:
         return replace(f, tasks=tasks)
@@ -122,10 +124,10 @@ def _cursor(text: str | None) -> str | None:
     return text if text and text.startswith("run_") and text[4:].isalnum() and len(text) < 65 else None
 
 
-def _around(tx: Connection, visit: Visit, f: Filter) -> dict[str, Any]:
+def _around(tx: Connection, visit: Visit, f: Filter, known: int | None) -> dict[str, Any]:
     running, queued = counting.at_work(tx, visit.env.id)
     return {
-        "total": search.count(tx, f, COUNTED),
+        "total": search.count(tx, f, COUNTED) if known is None else known,
         "counted": COUNTED,
         "running": running,
         "queued": queued,

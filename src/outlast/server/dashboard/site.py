@@ -20,6 +20,7 @@ from outlast.server.dashboard.access import Access, Gate
 from outlast.server.dashboard.changes import Changes
 from outlast.server.dashboard.charts import Shelf
 from outlast.server.dashboard.pages import ACTS, PAGES
+from outlast.server.dashboard.shared import Drawn, is_block
 from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem
 from outlast.store import catalog
@@ -42,6 +43,7 @@ class Site:
         self.gate = Gate(engine, is_open)
         self.changes = Changes(engine, context.feed)
         self.shelf = Shelf()
+        self.drawn = Drawn()
 
     def routes(self) -> list[BaseRoute]:
         found: list[BaseRoute] = [
@@ -119,7 +121,12 @@ class _Door:
             doors.check_write(request, access, viewers=self._viewers)
             body = await bodies.read_object(request, limit=MAX_ACT_BYTES)
             visit = Visit(request, self._site, access, visit.env, visit.envs, body)
-        return await self._page(visit)
+        if is_block(request):
+            return await self._site.drawn.get(visit, self._page)
+        response = await self._page(visit)
+        if self._acts:
+            self._site.changes.touch(visit.env.id)
+        return response
 
 
 def _is_lost(error: Exception, acts: bool) -> bool:

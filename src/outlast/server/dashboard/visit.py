@@ -70,14 +70,8 @@ class Visit:
         """A page, or its live block when the browser asks for that alone."""
         request = self.request
         context |= {"visit": self, "topics": topics, "now": self.now, "look_of": preferences(request), "q": self.query}
-        if request.headers.get("x-fragment"):
-            text = rendering.fragment(template, context)
-            known = request.headers.get("if-none-match")
-        else:
-            text, known = rendering.page(template, context), None
-        return rendering.send(
-            text, status=status, accepts=request.headers.get("accept-encoding", ""), known=known, headers={"x-now": str(self.now)}
-        )
+        draw = rendering.fragment if request.headers.get("x-fragment") else rendering.page
+        return rendering.send(draw(template, context), status=status, accepts=request.headers.get("accept-encoding", ""))
 
     def done(self, toast: str, *, href: str | None = None, topics: tuple[str, ...] = (), **more: Any) -> Response:
         """An act was done: what to say, and where to go."""

@@ -68,7 +68,7 @@ function children(a, b) {
   while (at) { const after = at.nextSibling; at.remove(); at = after; }
 }
 
-let skew = meta("now") ? Number(meta("now")) - Date.now() : 0; // the server's clock is the clock
+const skew = meta("now") - Date.now(); // the server's clock is the clock
 export const now = () => Date.now() + skew;
 
 let request, tags = {};
@@ -86,7 +86,6 @@ export async function refresh(url = location.href, { push, top } = {}) {
   if (!answer.ok && answer.status !== 404) return emit("ui:toast", `Could not refresh (${answer.status})`);
   const html = parse(text), block = $("#live", html);
   if (!block) return location.assign(url);
-  skew = Number(answer.headers.get("x-now")) - Date.now() || skew;
   tags = { [target.href]: answer.headers.get("etag") };
   if (push) history.pushState({}, "", url);
   say(html);
