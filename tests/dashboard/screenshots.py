@@ -43,6 +43,10 @@ async def furnish(house: House) -> dict[str, str]:
         if i % 3 == 2:
             run = [id for id in house.claimed if house.claimed[id].run.task != "contacts.sync"][-1]
             await house.complete(run, {"sent": True}, error="SMTP 421: too many connections" if i == 11 else None)
+    variables = {"DATABASE_URL": "postgresql://db.example.com/app", "LOG_LEVEL": "info"}
+    await house.http.post("/api/v1/projects/p/envvars/dev/import", json={"variables": variables})
+    await house.http.post("/api/v1/projects/p/envvars/dev", json={"name": "SMTP_PASSWORD", "value": "hunter2", "isSecret": True})
+    await house.http.post("/api/v1/bulk-actions", json={"action": "cancel", "filter": {"status": "WAITING"}, "name": "stop what waits"})
     token = await house.http.post("/api/v1/waitpoints/tokens", json={"timeout": "7d", "tags": ["approve:invoice-20731"]})
     await house.http.post("/api/v1/waitpoints/tokens", json={"timeout": "1h", "tags": ["approve:refund"]})
     queues = (await house.http.get("/api/v1/queues?perPage=100")).json()["data"]
@@ -57,28 +61,15 @@ async def furnish(house: House) -> dict[str, str]:
 
 def pages(ids: dict[str, str]) -> dict[str, str]:
     run = f"/runs/{ids['run']}"
-    simple = (
-        "runs",
-        "tasks",
-        "test",
-        "errors",
-        "logs",
-        "queues",
-        "schedules",
-        "batches",
-        "tokens",
-        "deployments",
-        "workers",
-        "api-keys",
-        "settings",
-    )
+    observe = ("runs", "tasks", "test", "errors", "logs")
+    operate = ("queues", "schedules", "batches", "tokens", "bulk", "env-vars", "deployments", "workers", "api-keys", "settings")
     return {
-        "home": "/", **{name: f"/{name}" for name in simple}, "run": run, "run-logs": f"{run}?tab=logs",
+        "home": "/", **{name: f"/{name}" for name in (*observe, *operate)}, "run": run, "run-logs": f"{run}?tab=logs",
         "run-details": f"{run}?tab=details",
         "task": "/tasks/emails.send", "test-form": "/test/emails.send", "test-json": "/test/emails.send?mode=json",
         "queue": f"/queues/{ids['queue']}", "batch": f"/batches/{ids['batch']}", "token": f"/tokens?id={ids['token']}",
         "schedule-new": "/schedules/new?task=reports.nightly&cron=0+9+*+*+1-5&timezone=Europe/Berlin",
-        "lost": "/nowhere", "no-match": "/runs?q=nothing-like-this",
+        "bulk-new": "/bulk/new?status=FAILED", "lost": "/nowhere", "no-match": "/runs?q=nothing-like-this",
     }  # fmt: skip
 
 

@@ -157,3 +157,46 @@ async def test_errors_of_equal_words_are_one_group_whatever_ids_they_hold(house:
         await expect(page.locator("tbody tr")).to_contain_text("6")
         await page.locator(".rowlink").click()
         await expect(page.locator(".callout.bad")).to_contain_text("Traceback")
+
+
+async def test_act_28_all_that_match_are_cancelled_with_a_preview_and_what_comes_later_stays(house: House) -> None:
+    await house.worker()
+    for _ in range(60):
+        await house.trigger()
+    other = await house.trigger("report")
+    async with house.page("/runs?task=send-email") as page:
+        await page.locator("[name=pick]").first.check()
+        await page.get_by_role("link", name="or all 60 that match").click()
+        await expect(page.locator("#matching")).to_have_text("60")
+        await page.locator("[name=action]").select_option("cancel")
+        await page.locator("[name=name]").fill("stop the mails")
+        await page.keyboard.press("Control+Enter")
+        row = page.locator("tbody tr").first
+        await expect(row).to_contain_text("stop the mails")
+        await expect(row).to_contain_text("60/60")
+        await expect(row).to_contain_text("Completed")
+        assert (await house.http.get(f"/api/v3/runs/{other}")).json()["status"] == "QUEUED"
+
+
+async def test_act_32_variables_are_pasted_and_a_secret_is_never_shown(house: House) -> None:
+    text = "# ours\nexport A_B=1\n" + "\n".join(f"V{i}='x {i}'" for i in range(20)) + '\nTEXT="a=b # c"\n'
+    async with house.watch("422", "400") as watched:
+        page = watched.page
+        await page.goto(f"{house.url}/env-vars")
+        await page.keyboard.press("p")
+        await page.locator("[name=pasted]").fill(text)
+        await page.keyboard.press("Control+Enter")
+        await expect(page.locator("tbody tr")).to_have_count(22)
+        await page.keyboard.press("n")
+        await page.locator("#adding [name=name]").fill("PATH")
+        await page.locator("#adding [name=value]").fill("hunter2")
+        await page.keyboard.press("Control+Enter")
+        await expect(page.locator(".wrong")).to_contain_text("cannot be set")
+        await page.locator("#adding [name=name]").fill("SMTP_PASSWORD")
+        await page.locator("#adding [name=secret]").check()
+        await page.keyboard.press("Control+Enter")
+        await expect(page.locator("#SMTP_PASSWORD")).to_contain_text("secret")
+        await page.reload()
+        assert "hunter2" not in await page.content()
+        answer = (await house.http.get("/api/v1/projects/p/envvars/dev")).json()
+        assert {v["name"]: v["value"] for v in answer}["TEXT"] == "a=b # c"

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from outlast.model.limits import MAX_ENV_VAR_BYTES, MAX_ENV_VARS
 from outlast.server import body as bodies
 from outlast.server.auth import Caller
-from outlast.server.context import answer, of
+from outlast.server.context import Context, answer, of
 from outlast.server.problem import Problem, invalid
 from outlast.store import env_vars as store
 from outlast.store.database import Connection
@@ -43,8 +43,8 @@ def _purpose(env_id: int, name: str) -> str:
     return f"env_var:{env_id}:{name}"
 
 
-def _shown(request: Request, env_id: int, v: EnvVar) -> dict[str, Any]:
-    value = REDACTED if v.is_secret else of(request).vault.open(_purpose(env_id, v.name), v.sealed)
+def shown(context: Context, env_id: int, v: EnvVar) -> dict[str, Any]:
+    value = REDACTED if v.is_secret else context.vault.open(_purpose(env_id, v.name), v.sealed)
     return {"name": v.name, "value": value, "isSecret": v.is_secret}
 
 
@@ -52,14 +52,14 @@ async def listing(request: Request) -> Response:
     """GET /api/v1/projects/{ref}/envvars/{slug}"""
     caller = await _caller(request)
     found = await of(request).engine.read(lambda tx: store.listed(tx, caller.env.id))
-    return answer([_shown(request, caller.env.id, v) for v in found])
+    return answer([shown(of(request), caller.env.id, v) for v in found])
 
 
 async def create(request: Request) -> Response:
     """POST /api/v1/projects/{ref}/envvars/{slug} {name, value, isSecret?}"""
     caller = await _caller(request)
     body = await bodies.read_object(request)
-    await _put(request, caller, {body.get("name"): body.get("value")}, is_secret=_flag(body, "isSecret"), override=True)
+    await put(of(request), caller.env.id, {body.get("name"): body.get("value")}, is_secret=_flag(body, "isSecret"), override=True)
     return answer({"success": True})
 
 
@@ -71,7 +71,7 @@ async def import_many(request: Request) -> Response:
     if not isinstance(variables, dict):
         raise invalid("variables must be an object of names and values", "variables")
     override = body.get("override")
-    await _put(request, caller, variables, is_secret=_flag(body, "isSecret"), override=override is not False)  # pyright: ignore[reportUnknownArgumentType]
+    await put(of(request), caller.env.id, variables, is_secret=_flag(body, "isSecret"), override=override is not False)  # pyright: ignore[reportUnknownArgumentType]
     return answer({"success": True})
 
 
@@ -79,7 +79,7 @@ async def retrieve(request: Request) -> Response:
     """GET /api/v1/projects/{ref}/envvars/{slug}/{name}"""
     caller = await _caller(request)
     found = await _found(request, caller)
-    return answer(_shown(request, caller.env.id, found))
+    return answer(shown(of(request), caller.env.id, found))
 
 
 async def update(request: Request) -> Response:
@@ -87,7 +87,7 @@ async def update(request: Request) -> Response:
     caller = await _caller(request)
     found = await _found(request, caller)
     body = await bodies.read_object(request)
-    await _put(request, caller, {found.name: body.get("value")}, is_secret=found.is_secret, override=True)
+    await put(of(request), caller.env.id, {found.name: body.get("value")}, is_secret=found.is_secret, override=True)
     return answer({"success": True})
 
 
@@ -114,9 +114,13 @@ def _flag(body: dict[str, Any], name: str) -> bool:
     return bool(value)
 
 
-async def _put(request: Request, caller: Caller, variables: dict[Any, Any], *, is_secret: bool, override: bool) -> None:
-    context = of(request)
-    now, env_id = context.engine.clock.now(), caller.env.id
+async def put(context: Context, env_id: int, variables: dict[Any, Any], *, is_secret: bool, override: bool) -> None:
+    """All of them, or none.
+
+    Raises:
+        Problem: 422, naming the variable.
+    """
+    now = context.engine.clock.now()
     for name, value in variables.items():
         _check(name, value)
     sealed = [EnvVar(name, context.vault.seal(_purpose(env_id, name), value), is_secret, now) for name, value in variables.items()]

@@ -46,6 +46,7 @@ NAV = (
             ("Schedules", "/schedules", "clock", "s"),
             ("Batches", "/batches", "grid", "b"),
             ("Tokens", "/tokens", "hourglass", "w"),
+            ("Bulk actions", "/bulk", "check", "x"),
         ),
     ),
     (
@@ -53,6 +54,7 @@ NAV = (
         (
             ("Deployments", "/deployments", "rocket", "d"),
             ("Workers", "/workers", "server", "o"),
+            ("Env vars", "/env-vars", "tag", "v"),
             ("API keys", "/api-keys", "key", "k"),
             ("Settings", "/settings", "sliders", ","),
         ),

@@ -8,6 +8,7 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from msgspec.structs import replace
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from outlast.engine import control, triggers
@@ -51,6 +52,7 @@ async def show(visit: Visit) -> Response:
         fresh=fresh,
         chart=await activity(visit, asked),
         asked=asked,
+        matching=_address(asked),
         statuses=STATUSES,
         periods=PERIODS,
         filtered=any(asked[name] for name in (*LISTS, *SINGLES)),
@@ -58,9 +60,9 @@ async def show(visit: Visit) -> Response:
     )
 
 
-def asked_for(visit: Visit) -> dict[str, Any]:
+def asked_for(visit: Visit, query: QueryParams | None = None) -> dict[str, Any]:
     """The filters of the address, each as it was written. What no filter could mean is left out."""
-    query = visit.query
+    query = query if query is not None else visit.request.query_params
     asked: dict[str, Any] = {name: [v[:200] for v in query.getlist(name) if v and "\x00" not in v][:50] for name in LISTS}
     asked |= {name: "" if "\x00" in query.get(name, "") else query.get(name, "").strip()[:200] for name in SINGLES}
     asked["status"] = [s for s in asked["status"] if s in STATUSES]

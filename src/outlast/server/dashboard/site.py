@@ -38,6 +38,7 @@ class Site:
     """One per server."""
 
     def __init__(self, context: Context, *, is_open: bool = False) -> None:
+        self.context = context
         self.engine = engine = context.engine
         self.forget_keys = context.auth.forget
         self.gate = Gate(engine, is_open)
