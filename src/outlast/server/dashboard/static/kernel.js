@@ -71,18 +71,21 @@ function children(a, b) {
 const skew = meta("now") - Date.now(); // the server's clock is the clock
 export const now = () => Date.now() + skew;
 
-let request, tags = {};
+let request, moving, tags = {};
 // Fetch the live block and show it. `push`: it is a step of the user's, which Back undoes.
 export async function refresh(url = location.href, { push, top } = {}) {
+  // a step of the user's is never overtaken
+  if (moving && !push) return void (dirty = true);
+  moving = push;
   request?.abort();
   const mine = (request = new AbortController()), target = new URL(url, location.href);
   if (!push) freeze(target);
   const known = tags[target.href];
-  const answer = await fetch(target, { headers: { "x-fragment": "live", ...(known && !push ? { "if-none-match": known } : {}) }, signal: mine.signal }).catch(() => null);
-  if (!answer || answer.status === 304) return;
+  const answer = await fetch(target, { headers: { "x-fragment": "live", ...(known && !push ? { "if-none-match": known } : {}) }, signal: mine.signal }).catch(() => null), text = await answer?.text().catch(() => null);
+  if (mine !== request) return;
+  moving = false;
+  if (text == null || answer.status === 304) return;
   if (answer.status === 401) return location.reload();
-  const text = await answer.text().catch(() => null);
-  if (text === null || mine.signal.aborted) return;
   if (!answer.ok && answer.status !== 404) return emit("ui:toast", `Could not refresh (${answer.status})`);
   const html = parse(text), block = $("#live", html);
   if (!block) return location.assign(url);
