@@ -30,7 +30,7 @@ from outlast.model.requests import (
 )
 from outlast.model.result import encode_failure
 from outlast.model.run import Execution, Run, Status
-from outlast.store import batches, journal
+from outlast.store import batches, journal, runs
 from outlast.store.database import Connection
 
 CANCEL_BATCH = "cancel_batch"  # a work item: some hundred runs per transaction
@@ -143,10 +143,13 @@ def _record_child(view: View, run: Run, entry: Entry, child: Trigger) -> Entry |
     return _wait_for_existing(view, run, entry, made, journal_key)
 
 
-def _wait_for_existing(view: View, run: Run, entry: Entry, made: Triggered, journal_key: str) -> Entry:
+def _wait_for_existing(view: View, run: Run, entry: Entry, made: Triggered, journal_key: str) -> Entry | Refusal:
     """The child's idempotency key had made it before, for somebody else."""
     child = view.run(made.run_id)
     assert child is not None
+    if _waits_for(view, child, run):
+        text = f"RECURSIVE_WAIT_DEADLOCK: run {child.id} waits for {run.id}, or for one that does, so this wait could never end"
+        return Refusal("invalid", text)
     if child.is_final:
         data = view.data.get(child.id)
         if data is None:
@@ -158,6 +161,17 @@ def _wait_for_existing(view: View, run: Run, entry: Entry, made: Triggered, jour
     view.runs[child.id] = replace(child, pending_waits=child.pending_waits + 1)
     view.writes.changed.add(child.id)
     return view.record(run, replace(entry, status="pending"))
+
+
+def _waits_for(view: View, other: Run, run: Run) -> bool:
+    """`other` is the run itself, or waits for it over parents that wait for their children."""
+    node: Run | None = run
+    while node is not None and node.id != other.id:
+        batch = view.batches.get(node.batch_id) if node.batch_id is not None else None
+        if node.parent_id is None or (node.parent_key is None and (batch is None or batch.parent_key is None)):
+            return False
+        node = view.runs.get(node.parent_id) or next(iter(runs.read(view.tx, [node.parent_id])), None)
+    return node is not None
 
 
 def _record_batch(view: View, run: Run, r: Record) -> Entry:
