@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from outlast import Task, run, step, task, wait
+from outlast import Task, retry, run, step, task, wait
 from tests.databases import Address
 from tests.durable.house import House, open_house
 
@@ -41,6 +41,11 @@ def program(ledger: Ledger) -> Task[Any, Any]:
             await wait.for_(hours=i)
         return [first, made, await step("branch", effect, f"branch {i} second")]
 
+    async def flaky(attempt: int) -> str:
+        if attempt == 1:
+            raise ConnectionError("away")
+        return await step("inside", effect, "inside a try")
+
     @task
     async def parent(payload: str) -> list[Any]:
         trace: list[Any] = [await step("begin", effect, f"{payload} begin")]
@@ -53,6 +58,10 @@ def program(ledger: Ledger) -> Task[Any, Any]:
         batch = await child.batch_trigger_and_wait(range(3))
         trace += [r.output for r in batch.runs]
         await child.trigger(99)
+        token = await wait.create_token()
+        trace.append((await wait.for_token(token, timeout="2h")).error.name)
+        trace.append((await wait.first(wait.for_(days=2), wait.for_(hours=1), timeout="3d")).index)
+        trace.append(await retry.on_throw(flaky, max_attempts=3, min_timeout=60))
         trace.append((run.now() - started).days >= 3)
         trace.append(await step("end", effect, "end"))
         return trace
