@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full simulate torture check format bench lock screenshots
+.PHONY: help demo test test-full mutants simulate torture check format bench lock screenshots
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ check: $(STAMP) ## format, lint, types, import contracts
 format: $(STAMP) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+mutants: $(STAMP) ## break the product in twelve ways: the simulation must notice
+	$(BIN)/python -m tests.mutants
 
 bench: $(STAMP) ## measure; one JSON line a scenario and database
 	$(BIN)/python -m benchmarks

@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=1, help="with --seed: check after each so many commits")
+    parser.add_argument("--until-broken", action="store_true", help="stop at the first")
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
     sys.exit(_one(arguments) if arguments.seed is not None else _many(arguments))
@@ -58,6 +59,9 @@ def _many(arguments: argparse.Namespace) -> int:
             if what:
                 broken += 1
                 print(f"seed {seed}: {what[:2_000]}", flush=True)
+                if arguments.until_broken:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    break
     took, work = time.perf_counter() - began, sum(os.times()[2:4])
     print(f"{arguments.seeds} seeds, {broken} broken, {arguments.seeds / took:.1f} a second, {arguments.seeds / work:.1f} a second of CPU")
     return 1 if broken else 0

@@ -13,8 +13,8 @@ TROUBLES = (
     "deploy", "database_away", "clock_forward", "clock_back",
 )  # fmt: skip
 KINDS = (
-    "plain", "narrow", "keyed", "once", "flaky", "fails", "poison", "steps", "wait", "tree", "batch", "race", "token", "spawn", "long",
-    "delay", "ttl", "idempotent", "batch_call", "unknown",
+    "plain", "narrow", "keyed", "once", "flaky", "fails", "poison", "steps", "wait", "tree", "batch", "race", "token", "pair", "spawn",
+    "long", "debounce", "delay", "ttl", "idempotent", "batch_call", "unknown",
 )  # fmt: skip
 
 
@@ -55,8 +55,8 @@ def draw(chance: Random) -> Plan:
         cold_after=chance.choice((None, None, 2.0, 20.0)),
         hot_waits=chance.choice((None, None, 1, 3)),
         replay_every_wait=chance.random() < 0.1,
-        operations=chance.choice((3, 8, 15, 25)),
-        seconds=chance.choice((20.0, 45.0, 90.0)),
+        operations=chance.choice((3, 6, 10, 18)),
+        seconds=chance.choice((15.0, 35.0, 70.0)),
         kinds=[kind for kind in KINDS if chance.random() < 0.4] or ["plain"],
         cancels=maybe(0.3),
         troubles=[trouble for trouble in TROUBLES if chance.random() < 0.3],

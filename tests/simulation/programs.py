@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from outlast import Retry, RunContext, Task, queue, step, task, wait
+from outlast import Retry, RunContext, Task, queue, schedules, step, task, wait
 from outlast.queues import Queue
 from tests.simulation.loop import NODE, Died, Node
 
@@ -249,6 +249,26 @@ async def token(payload: dict[str, Any], ctx: RunContext) -> Any:
         return [found.ok, found.output if found.ok else None]
 
 
+@task(id="sim.pair", retry=QUICK)
+async def pair(payload: dict[str, Any], ctx: RunContext) -> Any:
+    """Two tokens at once, completed at different times."""
+    async with book().execution(ctx, waits=True):
+        found = await asyncio.gather(*[_completed(token_id) for token_id in payload["tokens"]])
+        book().saw(ctx, "tokens", tuple(found))
+        return found
+
+
+async def _completed(token_id: str) -> bool:
+    return (await wait.for_token(token_id)).ok
+
+
+@schedules.task(id="sim.cron", retry=QUICK, cron="* * * * *")
+async def cron(payload: Any, ctx: RunContext) -> None:
+    """Once for each minute, whoever thinks it is his to trigger it."""
+    async with book().execution(ctx):
+        await _pause()
+
+
 @task(id="sim.spawn", retry=QUICK)
 async def spawn(payload: dict[str, Any], ctx: RunContext) -> Any:
     """Children that nobody waits for: exactly as many as the program says."""
@@ -260,6 +280,6 @@ async def spawn(payload: dict[str, Any], ctx: RunContext) -> Any:
 
 
 TASKS: list[Task[Any, Any]] = [
-    plain, in_narrow, in_keyed, once, flaky, fails, poison, steps, waits, tree, item, batch, race, token, spawn,
+    plain, in_narrow, in_keyed, once, flaky, fails, poison, steps, waits, tree, item, batch, race, token, pair, cron, spawn,
 ]  # fmt: skip
 QUEUES: list[Queue] = [narrow, single]

@@ -116,6 +116,10 @@ class Workload:
         o.task = "sim.token"
         o.output = lambda value: value[0] or value[1] is None
 
+    def _pair(self, o: Operation, _: Random) -> None:
+        o.task = "sim.pair"
+        o.output = lambda value: value == [True, True]
+
     def _spawn(self, o: Operation, chance: Random) -> None:
         o.task, o.payload["children"] = "sim.spawn", chance.randrange(1, 5)
         o.output = lambda value: len(set(value)) == o.payload["children"]
@@ -134,6 +138,10 @@ class Workload:
         o.payload["key"] = o.options["idempotencyKey"] = f"key{chance.randrange(2)}"
         o.output = lambda _: True  # of whoever came first
 
+    def _debounce(self, o: Operation, chance: Random) -> None:
+        o.options["debounce"] = {"key": f"d{chance.randrange(2)}", "delay": "6s"}
+        o.output = lambda _: True  # of whoever came first
+
     def _batch_call(self, o: Operation, chance: Random) -> None:
         o.payload["items"] = chance.randrange(1, 6)
 
@@ -148,6 +156,8 @@ class Workload:
         try:
             if o.kind == "token":
                 await self._with_token(o)
+            elif o.kind == "pair":
+                await self._with_tokens(o)
             elif o.kind == "batch_call":
                 await self._call_batch(o)
             else:
@@ -174,6 +184,8 @@ class Workload:
         self.world.say(f"{o.name} {o.kind} is {handle.id}")
         if o.kind == "delay":
             o.not_before_ms = asked_at + int(o.options["delay"][:-1]) * 1_000
+        if o.kind == "debounce":  # its times are whole seconds
+            o.not_before_ms = asked_at + 5_000
         if o.kind == "idempotent":
             self._same_key.setdefault(o.payload["key"], set()).add(handle.id)
 
@@ -186,6 +198,13 @@ class Workload:
         completes = timeout is None or self.chance.random() < 0.6
         if completes:
             self._spawn_completion(made.id)
+
+    async def _with_tokens(self, o: Operation) -> None:
+        made = [(await self.world.client.send(requests.create_token({"tags": []}))).id for _ in range(2)]
+        o.payload["tokens"] = made
+        await self._trigger(o)
+        for token_id in made:
+            self._spawn_completion(token_id)
 
     def _spawn_completion(self, token_id: str) -> None:
         for _ in range(self.chance.choice((1, 1, 2))):
@@ -261,7 +280,15 @@ class Workload:
             ]
             if len(kept) > 1:
                 self._wrong(f"I2: key {key} was answered with {kept}")
+        self._check_ticks(tx)
         self._check_ledger(tx)
+
+    def _check_ticks(self, tx: Connection) -> None:
+        """I15"""
+        rows = tx.all("SELECT d.payload FROM runs r JOIN run_data d ON d.run_id = r.id WHERE r.task = 'sim.cron'")
+        times = [json.loads(row[0])["json"]["timestamp"] for row in rows]
+        if len(times) != len({str(at) for at in times}):
+            self._wrong(f"I15: a minute made more than one run: {sorted(map(str, times))}")
 
     def _runs(self, tx: Connection) -> dict[str, list[str]]:
         """Runs by the name in their payload."""
@@ -274,7 +301,7 @@ class Workload:
 
     def _check_made(self, o: Operation, by_payload: dict[str, list[str]]) -> None:
         """I1, and for batches and spawned children I9."""
-        if o.kind == "idempotent":
+        if o.kind in ("idempotent", "debounce"):
             return
         names = [f"{o.name}/{i}" for i in range(o.payload["items"])] if o.kind == "batch_call" else [o.name]
         for name in names:

@@ -203,7 +203,8 @@ async def _direct(world: World, workload: Any, nemesis: Any) -> None:
 
 def _is_quiet(world: World) -> bool:
     with world.database.reading() as tx:
-        return not tx.all("SELECT 1 FROM runs WHERE execution <> 'FINISHED' LIMIT 1") and not tx.all("SELECT 1 FROM work LIMIT 1")
+        runs = tx.all("SELECT 1 FROM runs WHERE execution <> 'FINISHED' AND task <> 'sim.nobody' LIMIT 1")
+        return not runs and not tx.all("SELECT 1 FROM work LIMIT 1")
 
 
 def _what_is_left(world: World, workload: Any) -> str:

@@ -144,7 +144,8 @@ def _wait_until_quiet(database: Database) -> None:
     until = time.monotonic() + BOUND
     while time.monotonic() < until:
         with database.reading() as tx:
-            if not tx.all("SELECT 1 FROM runs WHERE execution <> 'FINISHED' LIMIT 1") and not tx.all("SELECT 1 FROM work LIMIT 1"):
+            runs = tx.all("SELECT 1 FROM runs WHERE execution <> 'FINISHED' AND task <> 'sim.nobody' LIMIT 1")
+            if not runs and not tx.all("SELECT 1 FROM work LIMIT 1"):
                 return
         time.sleep(0.5)
 

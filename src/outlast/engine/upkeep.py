@@ -56,6 +56,7 @@ class Upkeep:
         self._no_losses_before = engine.clock.now() + grace_ms
         self._last = 0
         self._last_seconds = 0.0
+        self._pruned_to = ""  # how far retention has come through the runs
 
     async def run(self) -> None:
         next_slow = next_check = 0.0
@@ -260,7 +261,8 @@ class Upkeep:
         if self.retention_ms is not None:
             before = now - self.retention_ms
             await self.engine.write(lambda tx: events.prune(tx, before, 5_000))
-            await self.engine.write(lambda tx: runs.prune(tx, before, 500))
+            after = self._pruned_to
+            _, self._pruned_to = await self.engine.write(lambda tx: runs.prune(tx, before, after, 500))
 
     async def check(self) -> None:
         """Counters against what they count. A difference is a defect of ours: repair it, and say so loudly."""
