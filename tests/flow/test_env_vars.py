@@ -149,3 +149,9 @@ def test_in_development_the_later_file_wins(tmp_path: Path) -> None:
     assert [found[f"N{n}"] for n in range(5)] == ["0", "1", "2", "3", "4"]
     (tmp_path / "dev.vars").unlink()
     assert dotenv_of(tmp_path)["ALL"] == ".env.development.local"
+
+
+async def test_every_limit_can_be_looked_up(server: Server) -> None:
+    found = (await server.ask("GET", "/api/outlast/v1/limits")).json()
+    assert found["environment"]["concurrency"] == 1_000
+    assert (found["limits"]["max_tags"], found["limits"]["max_attempts"]) == (10, 250)

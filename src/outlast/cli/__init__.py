@@ -310,8 +310,13 @@ def db_check(
 
 @app.command("settings")
 @plainly
-def show_settings(as_json: Json = False) -> None:
+def show_settings(as_json: Json = False, limits: Annotated[bool, typer.Option(help="The limits that are no settings.")] = False) -> None:
     """Every setting, its value and where that came from."""
+    if limits:
+        from outlast.model.limits import all_limits
+
+        table([{"name": name, "value": value} for name, value in all_limits().items()], ("name", "value"), as_json=as_json)
+        return
     rows = [
         {"name": v.setting.name, "value": v.value, "origin": v.origin, "variable": v.setting.variable, "meaning": v.setting.meaning}
         for v in settings_of().values.values()

@@ -76,3 +76,8 @@ MAX_APPEND_BYTES: Final = 512 * 1024  # of one part appended by itself
 MAX_STREAM_KEY_CHARS: Final = 256
 STREAMS_KEPT_MS: Final = 28 * 86_400_000  # after their run has ended
 MAX_SIDE_ITEMS: Final = 1_000  # metadata operations or stream chunks of one flush of a worker
+
+
+def all_limits() -> dict[str, int]:
+    """The numbers of this page by their names in lower case, for people and programs to look up."""
+    return {name.lower(): value for name, value in sorted(globals().items()) if name.isupper() and isinstance(value, int)}

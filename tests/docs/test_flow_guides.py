@@ -1,0 +1,52 @@
+"""The code of the pages on schedules and flow control runs as it stands."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outlast import Outlast, bulk, env_vars, queues, runs, schedules, tasks
+
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (GUIDES / page).read_text(), re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def _no_tasks() -> Iterator[None]:
+    tasks.clear()
+    queues.registry.clear()
+    yield
+    tasks.clear()
+    queues.registry.clear()
+
+
+async def run_page(page: str, tmp_path: Path) -> dict[str, Any]:
+    """The first block defines tasks; the others run while they are there."""
+    names: dict[str, Any] = {"bulk": bulk, "env_vars": env_vars, "runs": runs, "schedules": schedules, "__name__": page}
+    first, *others = blocks(page)
+    exec(compile(first, page, "exec"), names)
+    async with Outlast(data=tmp_path):
+        for block in others:
+            code = compile(block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            if (waiting := eval(code, names)) is not None:
+                await waiting
+    return names
+
+
+async def test_the_page_on_schedules(tmp_path: Path) -> None:
+    names = await run_page("schedules.md", tmp_path)
+    assert len(names["times"]) == 3
+    assert all(at.strftime("%a %H:%M") == "Mon 00:00" for at in names["times"]), "nine in Tokyo is midnight in UTC"
+
+
+async def test_the_page_on_flow_control(tmp_path: Path) -> None:
+    names = await run_page("flow-control.md", tmp_path)
+    assert names["done"].counts.success == 1
