@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from outlast import Outlast, task
+from outlast.config import Config
+from outlast.errors import ConfigurationError
 from outlast.model.messages import Done, HeldRun, Lost, Release
 from tests.worker.desk import Desk
 from tests.worker.house import ended, working, write_project
@@ -247,3 +250,18 @@ async def test_at_drain_runs_are_given_back_and_their_processes_ended(desk: Desk
         await asyncio.gather(*gone)
     assert [(r.run_id, r.reason) for r in desk.of(Release)] == [(run_id, "drain")]
     assert not desk.of(Done)
+
+
+async def test_inside_a_program_the_option_has_no_effect_and_a_warning_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    @task(id="alone", isolation="process")
+    async def alone() -> int:
+        return os.getpid()
+
+    async with Outlast(data=tmp_path, config=Config()):
+        assert (await alone.trigger_and_wait()).unwrap() == os.getpid()
+    assert any("isolation= has no effect" in record.getMessage() and "alone" in record.getMessage() for record in caplog.records)
+
+
+def test_an_isolation_there_is_not_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match="isolation='thread'"):
+        task(isolation="thread")(lambda: None)  # type: ignore[arg-type]

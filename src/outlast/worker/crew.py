@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from outlast.model.manifest import Kind, Manifest
 from outlast.worker.background import Background
@@ -105,8 +106,9 @@ class Crew:
         for executor in executors:
             self._current.append(executor)
             executor.on_refused = lambda reason, executor=executor: self._on_refused(executor, reason)
-            executor.on_exhausted = lambda executor=executor: self._background.spawn(self._renew(executor))
-            executor.on_full = lambda executor=executor: self._background.spawn(self._rotate(executor))
+            if isinstance(executor, ExecutorProcess):
+                executor.on_exhausted = lambda executor=executor: self._later(self._renew(executor))
+                executor.on_full = lambda executor=executor: self._later(self._rotate(executor))
             self._background.spawn(self._watch(executor))
             if self.assignment is not None:
                 executor.assign(self.assignment)
@@ -248,3 +250,6 @@ class Crew:
         self.is_stopping = True
         starting = [executor.end() for executor in self._starting]
         await asyncio.gather(*starting, *[executor.drain(seconds) for executor in self.all()])
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background.spawn(work)

@@ -72,8 +72,6 @@ class IsolatedExecutor:
         self.silent_seconds = 0.0  # no user code can hold it up
         self.drained = False
         self.session: str | None = None
-        self.on_exhausted: Callable[[], None] | None = None
-        self.on_full: Callable[[], None] | None = None
         self.on_refused: Callable[[str], None] | None = None
         self._room = slots
         self._cold_after = limits.cold_after
@@ -386,14 +384,9 @@ class IsolatedExecutor:
         self._done(child, "crashed" if pause is None else "lost", error, pause or 0)
 
     def _done(self, child: Child, outcome: Any, error: Any = None, pause: int = 0) -> None:
-        push = child.push
+        push, n, ms = child.push, self._relay.next_number(), child.active.ms
         child.said_done = True
-        self._relay.write(
-            Done(
-                self._relay.next_number(), push.run_id, push.epoch, push.attempt, outcome, error=error, retry_delay_ms=pause,
-                usage_ms=child.active.ms,
-            )
-        )  # fmt: skip
+        self._relay.write(Done(n, push.run_id, push.epoch, push.attempt, outcome, error=error, retry_delay_ms=pause, usage_ms=ms))
 
     # ---- odds and ends
 
