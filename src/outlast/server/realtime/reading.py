@@ -77,6 +77,11 @@ class Reader:
         run = self._run
         return self._context.feed.subscribe(run.env_id, runs=[run.id], topics=[topic(run.id, self._key)])
 
+    async def look(self) -> None:
+        """Is the run over? Asked once more when the subscription has begun: it may have ended since it was found."""
+        pair = await self._context.rows.get(self._run.env_id, self._run.id) if not self.is_over else None
+        self.is_over = self.is_over or pair is None or pair[0].is_final
+
     async def take(self) -> list[Record]:
         records = await self._context.engine.read(lambda tx: streams.read(tx, (self._run.id, self._key), self.next))
         if records:
@@ -87,14 +92,14 @@ class Reader:
         """Until there may be something, or the run is over; False when the time is."""
         taken = await subscription.take(seconds)
         if taken.missed or any(change.is_final for change in taken.changes):
-            pair = await self._context.rows.get(self._run.env_id, self._run.id)
-            self.is_over = pair is None or pair[0].is_final
+            await self.look()
         return bool(taken.topics or taken.missed or taken.changes)
 
 
 async def _events(reader: Reader, seconds: int, is_old: bool) -> AsyncGenerator[bytes]:
     loop = asyncio.get_running_loop()
     async with reader.subscribe() as subscription:
+        await reader.look()
         deadline = loop.time() + seconds
         while not subscription.closed:
             was_over = reader.is_over  # known before the look: what was written until then is seen by it
@@ -142,6 +147,7 @@ async def _poll(reader: Reader, seconds: int) -> tuple[list[Record], bool]:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     async with reader.subscribe() as subscription:
+        await reader.look()
         while True:
             was_over = reader.is_over
             records = await reader.take()
