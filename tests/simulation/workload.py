@@ -138,8 +138,8 @@ class Workload:
         o.payload["key"] = o.options["idempotencyKey"] = f"key{chance.randrange(2)}"
         o.output = lambda _: True  # of whoever came first
 
-    def _debounce(self, o: Operation, chance: Random) -> None:
-        o.options["debounce"] = {"key": f"d{chance.randrange(2)}", "delay": "6s"}
+    def _debounce(self, o: Operation, _: Random) -> None:
+        o.options["debounce"] = {"key": "d", "delay": "20s"}
         o.output = lambda _: True  # of whoever came first
 
     def _batch_call(self, o: Operation, chance: Random) -> None:
@@ -185,7 +185,7 @@ class Workload:
         if o.kind == "delay":
             o.not_before_ms = asked_at + int(o.options["delay"][:-1]) * 1_000
         if o.kind == "debounce":  # its times are whole seconds
-            o.not_before_ms = asked_at + 5_000
+            o.not_before_ms = asked_at + 19_000
         if o.kind == "idempotent":
             self._same_key.setdefault(o.payload["key"], set()).add(handle.id)
 
