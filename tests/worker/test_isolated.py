@@ -209,8 +209,8 @@ async def test_a_zygote_that_must_not_be_forked_starts_interpreters(
 async def test_a_killed_zygote_is_reported_and_replaced(desk: Desk, tmp_path: Path) -> None:
     async with working(desk, write_project(tmp_path, isolated=TASKS)) as worker:
         await desk.ready("process")
-        run_id = desk.push("wait", kind="process")
-        pid = int((await desk.until(lambda: desk.lines(run_id), "pids"))[0].message.split()[0])
+        run_id = desk.push("hang", kind="process")
+        pid = int((await desk.line(run_id, "hanging")).message.split()[1])
         name, gone = desk.executor("process").executor, ended(pid)
         parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
         assert parent in worker.executor_pids()
