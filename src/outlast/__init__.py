@@ -23,6 +23,7 @@ from outlast import (
     streams,
     tags,
     tasks,
+    usage,
     wait,
     webhooks,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "tags",
     "task",
     "tasks",
+    "usage",
     "wait",
     "webhooks",
 ]

@@ -13,6 +13,7 @@ from outlast.errors import OutsideRunError
 if TYPE_CHECKING:
     from outlast.beside import Beside
     from outlast.durable import Durable
+    from outlast.usage import Meter
 
 Emit = Callable[[str, str, str, dict[str, Any] | None], None]
 
@@ -20,7 +21,7 @@ Emit = Callable[[str, str, str, dict[str, Any] | None], None]
 class Attempt:
     """What lives as long as one attempt. `cancelled` is set when it must stop; `emit` takes (level, source, message, data)."""
 
-    __slots__ = ("_cancelled", "beside", "ctx", "durable", "emit", "locals")
+    __slots__ = ("_cancelled", "beside", "ctx", "durable", "emit", "locals", "meter")
 
     def __init__(self, *, ctx: RunContext, emit: Emit, durable: Durable | None = None, beside: Beside | None = None) -> None:
         self.ctx = ctx
@@ -28,6 +29,7 @@ class Attempt:
         self.durable = durable
         self.beside = beside
         self.locals: dict[str, Any] = {}
+        self.meter: Meter | None = None
         self._cancelled: threading.Event | None = None
 
     @property

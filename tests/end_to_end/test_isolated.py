@@ -93,8 +93,10 @@ def test_a_run_waits_in_its_process_and_a_crash_costs_an_attempt(isolating: Clus
     crashed, once = batch(client, 2, "iso.crash", maxAttempts=3), batch(client, 1, "iso.once", maxAttempts=1)
     all_completed(client, hot + blocking + crashed)
     for run_id in hot + blocking:
-        output = client.send_sync(requests.retrieve_run(run_id)).output
+        found = client.send_sync(requests.retrieve_run(run_id))
+        output = found.output
         assert isinstance(output, list)
+        assert found.cpu_ms > 0 and (found.peak_memory or 0) > 1_000_000 and found.duration_ms < 2_000, "usage, without the wait"
         assert [output[-1]] == pids_of(isolating, run_id), "it began and ended in one process, begun once"
     effects = Counter(tuple(line[1:]) for line in isolating.lines("effect"))
     assert set(effects.values()) == {1} and len(effects) == 8

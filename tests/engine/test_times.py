@@ -195,9 +195,10 @@ async def test_usage_adds_up_over_attempts(house: House) -> None:
     await house.work("t")
     run_id = await house.trigger()
     [claimed] = await house.claim()
-    await house.end(claimed, "retry", retry_delay_ms=10, usage_ms=30)
-    await house.end(await house.run(run_id), usage_ms=12)
-    assert (await house.run(run_id)).usage_ms == 42
+    await house.end(claimed, "retry", retry_delay_ms=10, usage_ms=30, cpu_ms=7, peak_memory=5_000)
+    await house.end(await house.run(run_id), usage_ms=12, cpu_ms=2, peak_memory=4_000)
+    run = await house.run(run_id)
+    assert (run.usage_ms, run.cpu_ms, run.peak_memory) == (42, 9, 5_000)
 
 
 async def test_completing_an_unknown_run_is_refused(house: House) -> None:

@@ -64,6 +64,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ttl: str | None = None
     tags: list[str] = []
     duration_ms: float = 0
+    cpu_ms: float = 0
+    peak_memory: int | None = None  # bytes; of runs that have a process to themselves
     depth: int = 0
     batch_id: str | None = None
     trigger_function: str = "trigger"

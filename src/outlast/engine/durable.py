@@ -237,7 +237,8 @@ def suspend(view: View, s: Suspend) -> Run | Refusal:
     if any(view.entry(entry_id(s.run_id, s.journal, key)) is None for key in s.unanswered):
         # it was refused a moment ago, which the code has not heard yet: nobody would ever wake the run
         return Refusal("newer", f"run {s.run_id} waits for an operation that was refused", {"journal": s.journal})
-    return view.apply(lifecycle.suspend(run, epoch=s.epoch, seen=s.seen, executor=s.executor, active_ms=s.active_ms, now=view.now))
+    waiting = lifecycle.suspend(run, epoch=s.epoch, seen=s.seen, executor=s.executor, active_ms=s.active_ms, cpu_ms=s.cpu_ms, now=view.now)
+    return view.apply(waiting)
 
 
 def _needs_run(g: GoCold | Wake, wants: Rows) -> None:

@@ -124,7 +124,7 @@ def unpark(run: Run, *, queue_id: int, queue: str, to: str, ttl_ms: int | None, 
     return Change(out, "queued", (UNPARK, *effects))
 
 
-def suspend(run: Run, *, epoch: int, seen: int, executor: str, active_ms: int, now: int) -> Change | Refusal:
+def suspend(run: Run, *, epoch: int, seen: int, executor: str, active_ms: int, cpu_ms: int, now: int) -> Change | Refusal:
     """The run's code waits: its slot is free at once, its coroutine stays where it is."""
     if refusal := fence(run, epoch):
         return refusal
@@ -132,10 +132,8 @@ def suspend(run: Run, *, epoch: int, seen: int, executor: str, active_ms: int, n
         return Refusal("stopping", f"run {run.id} is being stopped")
     if run.next_seq > seen:
         return Refusal("newer", f"run {run.id} has {run.next_seq} completions, {seen} were given to its code", {"journal": run.journal})
-    active_ms = max(active_ms, run.attempt_ms)
-    waiting = replace(
-        run, status=Status.WAITING, execution=E.SUSPENDED, executor=executor, seen_seq=seen, attempt_ms=active_ms, updated_at=now
-    )
+    used = {"attempt_ms": max(active_ms, run.attempt_ms), "attempt_cpu_ms": max(cpu_ms, run.attempt_cpu_ms)}
+    waiting = replace(run, status=Status.WAITING, execution=E.SUSPENDED, executor=executor, seen_seq=seen, updated_at=now, **used)
     return Change(waiting, "waiting", (FREE_SLOT,))
 
 
@@ -206,7 +204,12 @@ def complete(run: Run, result: Result, *, now: int) -> Change | Refusal:
         return refusal
     if run.attempt != result.attempt:
         return Refusal("stale_epoch", f"run {run.id} is in attempt {run.attempt}, not {result.attempt}: stop it", {"epoch": run.epoch})
-    run = replace(run, usage_ms=run.usage_ms + max(0, result.usage_ms))
+    run = replace(
+        run,
+        usage_ms=run.usage_ms + result.usage_ms,
+        cpu_ms=run.cpu_ms + result.cpu_ms,
+        peak_memory=max(run.peak_memory, result.peak_memory),
+    )
     if run.execution is E.PENDING_CANCEL:
         return confirm_cancel(run, now=now)
     match result.outcome:
@@ -240,9 +243,9 @@ def fail_attempt(run: Run, result: Result, *, now: int) -> Change:
     data: dict[str, object] = {"error": result.error_name, "retry_at": now + result.retry_delay_ms}
     if result.retry_delay_ms < WARM_RETRY_MS:
         following = run.attempt + 1
-        again = replace(run, attempt=following, journal=following, next_seq=0, seen_seq=0, attempt_ms=0, updated_at=now)
+        again = replace(run, attempt=following, journal=following, next_seq=0, seen_seq=0, attempt_ms=0, attempt_cpu_ms=0, updated_at=now)
         return Change(again, "retrying", (), data)
-    run = replace(run, journal=run.attempt + 1, next_seq=0, seen_seq=0, attempt_ms=0)
+    run = replace(run, journal=run.attempt + 1, next_seq=0, seen_seq=0, attempt_ms=0, attempt_cpu_ms=0)
     return _requeue(run, at=now + result.retry_delay_ms, reason="retrying", now=now, data=data)
 
 
@@ -262,7 +265,7 @@ def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Cha
     if not started:
         return give_back(run, reason="delivery lost", now=now)
     losses = run.losses + 1
-    lost = replace(run, losses=losses, attempt_ms=0)
+    lost = replace(run, losses=losses, attempt_ms=0, attempt_cpu_ms=0)
     stalled = internal("TASK_RUN_STALLED_EXECUTING", "the worker that executed the run was lost")
     if give_up:
         return _finish(lost, Status.CANCELED, "worker lost", Finish(error=encode_failure(stalled)), now=now)

@@ -103,6 +103,8 @@ class Done(Message, tag="done", frozen=True, array_like=True):
     error: Failure | None = None
     retry_delay_ms: int = 0
     usage_ms: int = 0
+    cpu_ms: int = 0
+    peak_memory: int = 0  # bytes; 0: not known
 
 
 class Release(Message, tag="release", frozen=True, array_like=True):
@@ -157,6 +159,7 @@ class Blocked(Message, tag="blocked", frozen=True, array_like=True):
     seen: int
     unanswered: list[str] = []
     active_ms: int = 0  # of the attempt, until now
+    cpu_ms: int = 0  # the same
 
 
 class Cold(Message, tag="cold", frozen=True, array_like=True):
@@ -294,6 +297,9 @@ class RunPush(Message, tag="run", frozen=True, array_like=True):
     journal: int = 1
     entries: list[Entry] = []  # of an earlier execution: given to the code instead of being done again
     used_ms: int = 0  # active time of the attempt in earlier executions
+    used_cpu_ms: int = 0  # its CPU time there
+    earlier_ms: int = 0  # active time of earlier attempts
+    earlier_cpu_ms: int = 0
 
 
 class Recorded(Message, tag="recorded", frozen=True, array_like=True):

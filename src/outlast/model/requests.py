@@ -343,6 +343,7 @@ class Suspend(msgspec.Struct, frozen=True, kw_only=True):
     executor: str
     unanswered: list[str] = []
     active_ms: int = 0
+    cpu_ms: int = 0
 
 
 class GoCold(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error_name: str = ""
     retry_delay_ms: int = 0
     usage_ms: int = 0
+    cpu_ms: int = 0
+    peak_memory: int = 0
 
     @property
     def hash(self) -> str:

@@ -90,7 +90,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int = 0
     depth: int = 0
     usage_ms: int = 0
+    cpu_ms: int = 0
+    peak_memory: int = 0  # bytes, of the largest process it had to itself; 0: none
     attempt_ms: int = 0  # active time of the attempt, as its executions said when they blocked
+    attempt_cpu_ms: int = 0  # its CPU time, the same
     resuming: int = 0  # 1: the next claim goes on with the attempt instead of beginning another
     journal: int = 1  # the attempt whose journal it keeps: a lost worker's is continued, a failed attempt's is not
     executor: str | None = None  # which of the session's executors has its coroutine

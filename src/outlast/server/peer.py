@@ -284,7 +284,7 @@ class Peer:
         name = self.executor.name if self.executor is not None else ""
         item = Suspend(
             run_id=blocked.run_id, epoch=blocked.epoch, journal=blocked.journal, seen=blocked.seen, executor=name,
-            unanswered=blocked.unanswered, active_ms=max(0, blocked.active_ms),
+            unanswered=blocked.unanswered, active_ms=max(0, blocked.active_ms), cpu_ms=max(0, blocked.cpu_ms),
         )  # fmt: skip
         return self._submit(durable.suspend, item, blocked.n, blocked.run_id, blocked.epoch)
 

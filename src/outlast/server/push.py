@@ -41,6 +41,9 @@ def run_push(c: Claimed) -> RunPush:
         journal=run.journal,
         entries=c.entries,
         used_ms=run.attempt_ms,
+        used_cpu_ms=run.attempt_cpu_ms,
+        earlier_ms=run.usage_ms,
+        earlier_cpu_ms=run.cpu_ms,
     )
 
 

@@ -33,6 +33,7 @@ def common(run: Run, data: RunData) -> dict[str, Any]:
         "costInCents": 0,
         "baseCostInCents": 0,
         "durationMs": run.usage_ms,
+        "cpuMs": run.cpu_ms,
         "depth": run.depth,
         "triggerFunction": options.trigger_function,
         "taskKind": "STANDARD",
@@ -47,6 +48,7 @@ def common(run: Run, data: RunData) -> dict[str, Any]:
         "expiredAt": iso(run.finished_at) if run.status is Status.EXPIRED else None,
         "batchId": run.batch_id,
         "region": options.region,
+        "peakMemory": run.peak_memory or None,
         "metadata": _object(data.metadata, options.metadata_type),
     }
     answer.update({name: value for name, value in optional.items() if value is not None})
@@ -102,7 +104,7 @@ def result(run: Run, data: RunData) -> dict[str, Any]:
         "ok": run.status is Status.COMPLETED,
         "id": run.id,
         "taskIdentifier": run.task,
-        "usage": {"durationMs": run.usage_ms},
+        "usage": {"durationMs": run.usage_ms, "cpuMs": run.cpu_ms},
     }
     if run.status is Status.COMPLETED:
         base["outputType"] = data.output_type or packets.JSON

@@ -25,6 +25,7 @@ from outlast.worker.capture import finish_lines
 from outlast.worker.ended import Ended, Failed, RunPromise, Why
 from outlast.worker.failures import describe, out_of_memory, text_of
 from outlast.worker.journal import Journal
+from outlast.worker.meter import Meter, ProcessMeter
 from outlast.worker.scopes import Scope, scope
 from outlast.worker.verdict import Judge
 
@@ -41,14 +42,15 @@ class Setting:
     is_dev: bool
     threads: Executor
     memory_bytes: int = 0  # what the process of this run may have; 0: no limit
+    alone: bool = False  # the process is for one run
 
 
 class AttemptRunner:
     """Runs one attempt. `stop` ends it from outside; `give_up` drops it without another word."""
 
     __slots__ = (
-        "_body", "_context", "_given_up", "_on_cancel", "_on_stop", "_payload", "_timer", "active", "attempt", "push", "setting", "stopped",
-        "task", "thread",
+        "_body", "_context", "_given_up", "_on_cancel", "_on_stop", "_payload", "_timer", "active", "attempt", "meter", "push", "setting",
+        "stopped", "task", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +74,8 @@ class AttemptRunner:
         self._on_cancel: asyncio.Task[None] | None = None
         self._context: contextvars.Context | None = None
         self.active = ActiveTime(push.used_ms)
+        self.meter = (ProcessMeter if setting.alone else Meter)(push, self.active)
+        attempt.meter = self.meter
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> Ended:
@@ -81,8 +85,11 @@ class AttemptRunner:
             ended = await self._guarded()
         finally:
             current.attempt.reset(token)
-        ended.usage_ms = self.active.ms
         finish_lines(self.attempt)
+        return self._counted(ended)
+
+    def _counted(self, ended: Ended) -> Ended:
+        ended.usage_ms, ended.cpu_ms, ended.peak_memory = self.active.ms, self.meter.cpu_ms, self.meter.peak_memory
         return ended
 
     @property
@@ -144,7 +151,7 @@ class AttemptRunner:
 
     def ended_by_force(self) -> Ended:
         """What is reported of an attempt that did not stop in its grace."""
-        return self._end_of_stop()
+        return self._counted(self._end_of_stop())
 
     # ---- around the body
 
@@ -273,7 +280,7 @@ class AttemptRunner:
         token = self._enter(journal) if journal is not None else None
         try:
             if task.kind == "async":
-                output = await task.fn(**arguments)
+                output = await self.meter.around(task.fn(**arguments))
             else:
                 output = await self._in_thread(task.fn, arguments)
             self._look_at_past(journal)
@@ -318,10 +325,14 @@ class AttemptRunner:
         context = contextvars.copy_context()
 
         def call() -> Any:
+            began = self.meter.begin()
             try:
                 return context.run(fn, **arguments)
             except (SystemExit, KeyboardInterrupt, StopIteration) as error:
                 raise RuntimeError(f"the task raised {type(error).__name__}({error})") from error
+            finally:
+                if began:
+                    self.meter.end()
 
         self.thread = asyncio.get_running_loop().run_in_executor(self.setting.threads, call)
         # a thread cannot be stopped: `stop` sets the signal only, and this goes on until the function returns or the grace is over
@@ -361,8 +372,8 @@ class AttemptRunner:
     def _end_of_stop(self) -> Ended:
         if self.stopped == "timed_out":
             text = f"the attempt took longer than max_duration, {self._max_duration()} seconds"
-            return Ended("timed_out", error=internal("MAX_DURATION_EXCEEDED", text), usage_ms=self.active.ms)
-        return Ended("cancelled", usage_ms=self.active.ms)
+            return Ended("timed_out", error=internal("MAX_DURATION_EXCEEDED", text))
+        return Ended("cancelled")
 
     async def _observe(self, kind: Kind, **values: Any) -> None:
         """Hooks that look on: what they raise is seen in the log and changes nothing."""

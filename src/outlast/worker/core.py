@@ -74,6 +74,7 @@ class ExecutorCore:
         limits: WaitLimits = ENDLESS,
         first_number: int = 0,
         memory_bytes: int = 0,
+        alone: bool = False,
     ) -> None:
         self.name = name
         self.async_slots = async_slots
@@ -90,7 +91,7 @@ class ExecutorCore:
         self.on_exhausted: Callable[[], None] | None = None  # every thread is stuck: only a new process helps
         self.stuck: set[asyncio.Future[Any]] = set()  # threads whose runs were given up, and which still run
         # a thread that waits keeps no slot, so there may be many more of them than slots
-        self._setting = Setting(config, is_dev, ThreadPoolExecutor(MAX_THREADS, "outlast-task"), memory_bytes)
+        self._setting = Setting(config, is_dev, ThreadPoolExecutor(MAX_THREADS, "outlast-task"), memory_bytes, alone)
         self.waits = Waits(self, limits)
         self.unanswered = Unanswered(spool)
         self._refusals = Refusals(self)
@@ -228,7 +229,7 @@ class ExecutorCore:
                 following = await self._report(held, ended)
                 if following is None:
                     return
-                held.again(following)
+                held.again(following, ended)
                 await asyncio.sleep(ended.retry_delay_ms / 1_000)
                 if self.draining:  # a retry is not begun in an executor that is about to leave
                     self.send(Release(self.next_number(), held.push.run_id, held.push.epoch, "drain"))
@@ -283,7 +284,7 @@ class ExecutorCore:
     def _done(self, push: RunPush, ended: Ended) -> Done:
         return Done(
             self.next_number(), push.run_id, push.epoch, push.attempt, ended.outcome, ended.output, ended.output_type, ended.error,
-            ended.retry_delay_ms, ended.usage_ms,
+            ended.retry_delay_ms, ended.usage_ms, ended.cpu_ms, ended.peak_memory,
         )  # fmt: skip
 
     # ---- stopping

@@ -23,6 +23,8 @@ class Ended:
     error: Failure | None = None
     retry_delay_ms: int = 0
     usage_ms: int = 0
+    cpu_ms: int = 0
+    peak_memory: int = 0
 
 
 class Failed(Exception):

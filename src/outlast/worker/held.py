@@ -13,6 +13,7 @@ from outlast.context import AttemptInfo, RunContext, build_context
 from outlast.model.journal import Entry
 from outlast.model.messages import RunPush
 from outlast.worker.attempt import AttemptRunner
+from outlast.worker.ended import Ended
 from outlast.worker.journal import Journal
 from outlast.worker.sides import Sides
 
@@ -43,10 +44,14 @@ class Held:
         self.push = replace(self.push, context={"run": {"losses": losses}} if losses else _USED, entries=_GIVEN)
         return self.ctx, entries
 
-    def again(self, attempt: int) -> None:
+    def again(self, attempt: int, ended: Ended | None = None) -> None:
         """Tried again here: the steps that went well are kept."""
         steps = self.journal.past.steps() if self.journal is not None else []
-        self.push = replace(self.push, attempt=attempt, journal=attempt, entries=steps)
+        used, cpu = (ended.usage_ms, ended.cpu_ms) if ended is not None else (0, 0)
+        earlier, cpu = self.push.earlier_ms + used, self.push.earlier_cpu_ms + cpu
+        self.push = replace(
+            self.push, attempt=attempt, journal=attempt, entries=steps, used_ms=0, used_cpu_ms=0, earlier_ms=earlier, earlier_cpu_ms=cpu
+        )
         if self.ctx is not None:
             self.ctx = replace(self.ctx, attempt=AttemptInfo(attempt, datetime.now(UTC)))
 

@@ -66,8 +66,9 @@ class RunLink:
         push = self._held.push
         if self._is_open:
             self._flush()
-            active = self._held.runner.active.ms if self._held.runner is not None else 0
-            self._writer.send(Blocked(self._writer.next_number(), push.run_id, push.epoch, push.journal, seen, unanswered, active))
+            runner = self._held.runner
+            used = (runner.active.ms, runner.meter.cpu_ms) if runner is not None else (0, 0)
+            self._writer.send(Blocked(self._writer.next_number(), push.run_id, push.epoch, push.journal, seen, unanswered, *used))
 
     def awake(self) -> None:
         push = self._held.push

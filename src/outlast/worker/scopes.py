@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Coroutine, Set
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from outlast import current
 from outlast.errors import OutsideRunError, RunCancelled, ScopeLostError
 from outlast.worker.cancelling import RunTask
+from outlast.worker.meter import Meter
 
 if TYPE_CHECKING:
     from outlast.worker.journal import Journal
@@ -98,6 +100,9 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
         mine = parent.child(_name(coroutine))
         context = contextvars.copy_context() if given is None else given.copy()
         context.run(scope.set, mine)
+        attempt = context.get(current.attempt)
+        if attempt is not None and isinstance(attempt.meter, Meter):
+            coroutine = attempt.meter.around(coroutine)
         task = _make(earlier, loop, coroutine, context, options)
         mine.owner = task
         parent.journal.watch(task, mine)

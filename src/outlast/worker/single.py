@@ -85,6 +85,7 @@ async def _main(fd: int, found: Discovery, stderr: TextIO) -> None:
         thread_slots=1,
         first_number=birth.number << NUMBERS,
         memory_bytes=_limit_memory(birth.memory_bytes),
+        alone=True,
     )
     core.lines.echo = stderr if birth.is_dev else None
     core.idle.clear()  # until its run is over, which has not come yet
