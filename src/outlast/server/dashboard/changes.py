@@ -46,7 +46,10 @@ class Changes:
             self._feed.publish(env_id, topic)
 
     async def listen(self, env_id: int, topics: Collection[str]) -> AsyncIterator[list[str] | None]:
-        """Lists of changed topics, and None now and then when there is nothing to say. It ends when the server stops."""
+        """An empty list when it begins to hear, lists of changed topics, and None when there was long nothing to say.
+
+        It ends when the server stops.
+        """
         runs = [topic[4:] for topic in topics if topic.startswith("run:")]
         about_runs = RUN_TOPICS & set(topics)
         looks = bool(runs) or "logs" in topics
@@ -54,6 +57,8 @@ class Changes:
         try:
             async with self._feed.subscribe(env_id, runs=runs, topics=topics, everything=bool(about_runs)) as changes:
                 before, silent = await self._progress(runs) if looks else 0, 0.0
+                self.touch(env_id)
+                yield []
                 while not changes.closed:
                     wait = LOOK_SECONDS if looks else PING_SECONDS
                     taken = await changes.take(wait)

@@ -25,8 +25,10 @@ async def events(visit: Visit) -> Response:
 
 async def _said(visit: Visit, topics: list[str]) -> AsyncIterator[str]:
     changes = visit.site.changes
-    yield f"retry: 1000\nevent: hello\ndata: {visit.now}\n\n"
     async for changed in changes.listen(visit.env.id, topics):
+        if changed == []:
+            yield f"retry: 1000\nevent: hello\ndata: {visit.now}\n\n"
+            continue
         if changed is None:
             if await visit.site.gate.access(visit.request) is None:
                 return  # signed out, or its key was revoked

@@ -119,7 +119,8 @@ export function listen() {
   source?.close();
   if (!topics) return state("live", "Ready");
   source = new EventSource(`${root}/ui/events?topics=${encodeURIComponent(topics)}`);
-  on("hello", () => { state("live", "Live"); flush(); }, source);
+  // what happened between the drawing of the page and this moment was said to nobody
+  on("hello", () => { state("live", "Live"); dirty = true; flush(); }, source);
   on("changed", () => { dirty = true; flush(); emit("ui:changed"); }, source);
   source.onerror = () => {
     state("connecting", "Reconnecting…");
