@@ -123,3 +123,8 @@ def test_shares_keep_every_limit_and_waste_no_room(pairs: list[tuple[int, int]],
 def test_nothing_follows_the_end() -> None:
     assert TRANSITIONS[Execution.FINISHED] == frozenset()
     assert set(TRANSITIONS) == set(Execution)
+
+
+def test_a_larger_machine_for_a_retry_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"out_of_memory is not built yet"):
+        Retry(out_of_memory="large-1x")

@@ -31,6 +31,8 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=False):
     out_of_memory: str | None = None
 
     def __post_init__(self) -> None:
+        if self.out_of_memory is not None:
+            raise ValueError("Retry.out_of_memory is not built yet: leave it out, and give the task a larger `machine=`")
         if not 0 <= self.max_attempts <= MAX_ATTEMPTS:
             raise ValueError(f"Retry.max_attempts must be 0 to {MAX_ATTEMPTS}, not {self.max_attempts}")
         for name in ("factor", "min_timeout", "max_timeout"):
