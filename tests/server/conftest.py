@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from outlast.engine import sessions
 from outlast.model.manifest import Manifest, QueueDefinition, TaskDefinition
 from outlast.model.requests import OpenSession
 from outlast.server.runtime import Options, Runtime
-from tests.databases import Address
+from tests.databases import Address, fresh_schema
 
 # for what the database has no say in: a fresh PostgreSQL schema costs a second
 on_sqlite = pytest.mark.parametrize("address", ["sqlite"], indirect=True)
@@ -43,7 +44,29 @@ class Server:
 
 @pytest_asyncio.fixture
 async def server(address: Address, tmp_path: Path) -> AsyncIterator[Server]:
-    runtime = Runtime(Options(database=address.url, schema=address.schema, data=tmp_path))
+    async with serving(address, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    if request.param == "sqlite":
+        yield Address(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'outlast.db'}")
+        return
+    with fresh_schema(request.getfixturevalue("postgres_url")) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(shared_address: Address, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """One server for all tests of a module, which must be marked `asyncio(loop_scope="module")`: count on nothing that others leave."""
+    async with serving(shared_address, tmp_path_factory.mktemp("data")) as found:
+        yield found
+
+
+@asynccontextmanager
+async def serving(address: Address, folder: Path) -> AsyncIterator[Server]:
+    runtime = Runtime(Options(database=address.url, schema=address.schema, data=folder))
     await runtime.start()
     manifest = Manifest(
         python="3.11",

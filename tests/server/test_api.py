@@ -35,6 +35,7 @@ async def test_retrieve_gives_back_what_was_triggered(server: Server) -> None:
 
 
 async def test_the_same_request_id_makes_one_run_and_another_body_a_warning(server: Server) -> None:
+    """Row 38, as settled: the same run for a day, and a header that says so."""
     headers = {"x-trigger-request-idempotency-key": "r1"}
     first, again = await server.trigger(payload=1, headers=headers), await server.trigger(payload=1, headers=headers)
     other = await server.trigger(payload=2, headers=headers)

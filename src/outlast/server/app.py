@@ -74,6 +74,8 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
+            if "\x00" in scope["path"]:
+                raise HTTPException(404)  # no id of ours, and PostgreSQL cannot even be asked for it
             response = cors.preflight(request) if scope["method"] == "OPTIONS" else await self._handler(request)
         except Exception as error:
             response = _explain(scope["path"], error)

@@ -122,7 +122,7 @@ def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now
         options=options,
         idempotency_hash=key,
         idempotency_ttl_ms=duration(o.idempotency_key_ttl, "idempotencyKeyTTL") if o.idempotency_key_ttl else 0,
-        queue=_queue(o.queue),
+        queue=_queue(o.queue, task),
         concurrency_key=_concurrency_key(o.concurrency_key),
         delay_until=when(o.delay, now) if o.delay else None,
         ttl_ms=_ttl(o.ttl),
@@ -220,9 +220,13 @@ def idempotency_key(value: str | None) -> str | None:
     return key if len(key) <= 64 else hashlib.sha256(key.encode()).hexdigest()
 
 
-def _queue(ref: QueueRef | None) -> str | None:
+def _queue(ref: QueueRef | None, task: str) -> str | None:
     if ref is None:
         return None
+    if ref.name.startswith(limits.TASK_QUEUE_PREFIX) and ref.name != limits.TASK_QUEUE_PREFIX + task:
+        raise invalid(
+            f"queue name {ref.name[:100]!r}: {limits.TASK_QUEUE_PREFIX} is reserved for the tasks' own queues", "options.queue.name"
+        )
     if not limits.QUEUE_NAME.fullmatch(ref.name):
         raise invalid(f"queue name {ref.name[:100]!r}: use 1 to 128 of A-Z a-z 0-9 _ . / -", "options.queue.name")
     return ref.name

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Protocol, TypeVar
 
 from starlette.requests import Request
 
 from outlast.model.duration import parse_duration
-from outlast.server.problem import invalid
+from outlast.server.problem import Problem, invalid
 
 MAX_PAGE = 100
+T = TypeVar("T")
+
+
+class Between(Protocol):
+    """A filter that looks at one side of a row, or at neither."""
+
+    @property
+    def before(self) -> str | None: ...
+    @property
+    def after(self) -> str | None: ...
 
 
 def page_size(request: Request, *, default: int, limit: int = MAX_PAGE) -> int:
@@ -26,6 +37,32 @@ def many(query: Mapping[str, str], name: str) -> list[str]:
     if "\x00" in text:
         raise invalid(f"{name} holds a character that is no text", name)
     return [part for part in text.split(",") if part]
+
+
+def one(query: Mapping[str, str], name: str) -> str | None:
+    text = query.get(name)
+    if text is not None and "\x00" in text:
+        raise invalid(f"{name} holds a character that is no text", name)
+    return text or None
+
+
+def cursor(text: str, prefix: str) -> str:
+    """A cursor is the id of what a page ended with: comparing ids shows nobody anything of other environments."""
+    if not text.startswith(prefix) or not text.removeprefix(prefix).isalnum() or not text.isascii() or len(text) > 64:
+        raise Problem(400, "the cursor is not one of ours", code="invalid_cursor")
+    return text
+
+
+def cut(rows: list[T], size: int, f: Between, id_of: Callable[[T], str]) -> tuple[list[T], dict[str, str]]:
+    """A page of what was read, which is one more than the page if there are more; and how to go on, in both directions."""
+    more, backwards = len(rows) > size, f.before is not None
+    kept = (rows[1:] if more else rows) if backwards else rows[:size]
+    pagination: dict[str, str] = {}
+    if kept and (more or backwards):
+        pagination["next"] = id_of(kept[-1])
+    if kept and ((backwards and more) or (not backwards and f.after is not None)):
+        pagination["previous"] = id_of(kept[0])
+    return kept, pagination
 
 
 def times(query: Mapping[str, str], now: int, name: str, *, default_ms: int | None) -> tuple[int | None, int | None]:

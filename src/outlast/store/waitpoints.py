@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from outlast.store.database import Connection, Later, Row
+from outlast.store.search import literal
 
 TokenStatus = Literal["WAITING", "COMPLETED", "TIMED_OUT"]
 
@@ -43,18 +44,41 @@ def read(tx: Connection, env_id: int, id: str) -> Token | None:
     return _token(rows[0]) if rows else None
 
 
-def page(
-    tx: Connection, env_id: int, *, status: str | None, tag: str | None, key: str | None, after: str | None, limit: int
-) -> list[Token]:
-    """Newest first, one more than `limit` if there are more."""
-    rows = tx.all(
-        f"SELECT {_SELECT} FROM waitpoints WHERE env_id = :env AND (CAST(:after AS TEXT) IS NULL OR id < :after)"
-        " AND (CAST(:status AS TEXT) IS NULL OR status = :status) AND (CAST(:key AS TEXT) IS NULL OR idempotency_key = :key)"
-        " AND (CAST(:tag AS TEXT) IS NULL OR tags LIKE :tag) ORDER BY id DESC LIMIT :limit",
-        env=env_id, after=after, status=status, key=key, tag=None if tag is None else f"%{msgspec.json.encode(tag).decode()}%",
-        limit=limit + 1,
-    )  # fmt: skip
-    return [_token(row) for row in rows]
+class TokenFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """All given conditions must hold; of the tags one is enough."""
+
+    env_id: int
+    after: str | None = None  # older than this token
+    before: str | None = None  # newer than this token
+    status: TokenStatus | None = None
+    tags: Collection[str] = ()
+    key: str | None = None
+    created_from: int | None = None
+    created_to: int | None = None
+
+
+def page(tx: Connection, f: TokenFilter, limit: int) -> list[Token]:
+    """Up to `limit` tokens, newest first (those nearest before a token when looking before one)."""
+    conditions = {
+        "env_id = :env": ("env", f.env_id),
+        "id < :after": ("after", f.after),
+        "id > :before": ("before", f.before),
+        "status = :status": ("status", f.status),
+        "idempotency_key = :key": ("key", f.key),
+        "created_at >= :from": ("from", f.created_from),
+        "created_at <= :to": ("to", f.created_to),
+    }
+    given = {sql: (name, value) for sql, (name, value) in conditions.items() if value is not None}
+    params: dict[str, object] = dict(given.values())
+    likes: list[str] = []
+    for n, tag in enumerate(f.tags):
+        likes.append(f"tags LIKE :tag{n} ESCAPE '!'")
+        params[f"tag{n}"] = f"%{literal(msgspec.json.encode(tag).decode())}%"
+    where = " AND ".join([*given, *([f"({' OR '.join(likes)})"] if likes else [])])
+    order = "ASC" if f.before is not None else "DESC"
+    rows = tx.all(f"SELECT {_SELECT} FROM waitpoints WHERE {where} ORDER BY id {order} LIMIT :limit", **params, limit=limit)
+    found = [_token(row) for row in rows]
+    return found if f.before is None else found[::-1]
 
 
 def insert(tx: Connection, tokens: Collection[Token]) -> None:

@@ -21,7 +21,7 @@ async def _found(request: Request, *, public: bool = False) -> tuple[Batch, list
     caller = await context.caller(request, public=public)
     batch_id = request.path_params["batch"]
     caller.need("read", ("batch", batch_id), ("runs", None))
-    batch = await context.engine.read(lambda tx: batches.read(tx, caller.env.id, batch_id)) if "\x00" not in batch_id else None
+    batch = await context.engine.read(lambda tx: batches.read(tx, caller.env.id, batch_id))
     if batch is None:
         raise Problem(404, "Batch not found")
     return batch, await context.engine.read(lambda tx: batches.items(tx, batch.id)), caller.env.id

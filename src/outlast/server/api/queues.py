@@ -50,7 +50,7 @@ async def _found(request: Request, kind: Any) -> tuple[Queue, int]:
     if kind not in KINDS:
         raise invalid(f"type must be one of {', '.join(KINDS)}", "type")
     name = request.path_params["queue"].replace("%2F", "/").replace("%2f", "/")
-    if "\x00" in name or len(name) > 200:
+    if len(name) > 200:
         raise Problem(404, "queue-not-found")
     if kind == "id":
         queue = await context.engine.read(lambda tx: catalog.queue(tx, caller.env.id, public_id=name))

@@ -13,7 +13,7 @@ from outlast.server import wire
 from outlast.server.auth import Caller
 from outlast.server.context import answer, of
 from outlast.server.problem import Problem, invalid
-from outlast.server.query import many, page_size, times
+from outlast.server.query import cursor, cut, many, one, page_size, times
 from outlast.store import search
 from outlast.store.search import Filter
 
@@ -30,14 +30,7 @@ async def listing(request: Request) -> Response:
     slugs = many(request.query_params, "filter[env]")
     elsewhere = bool(slugs) and caller.env.slug not in slugs and SHORT.get(caller.env.slug) not in slugs
     rows = [] if elsewhere else await context.engine.read(lambda tx: search.page(tx, f, size + 1))
-    backwards = f.before is not None
-    more = len(rows) > size
-    rows = (rows[1:] if more else rows) if backwards else rows[:size]
-    pagination: dict[str, str] = {}
-    if rows and (more or backwards):
-        pagination["next"] = rows[-1][0].id
-    if rows and ((backwards and more) or (not backwards and f.after is not None)):
-        pagination["previous"] = rows[0][0].id
+    rows, pagination = cut(rows, size, f, lambda pair: pair[0].id)
     env = {"id": str(caller.env.id), "name": caller.env.slug}
     return answer({"data": [{**wire.common(run, data), "env": env} for run, data in rows], "pagination": pagination})
 
@@ -74,8 +67,8 @@ def filter_of(request: Request, env_id: int, now: int) -> Filter:
     created_from, created_to = times(query, now, "filter[createdAt][{}]", default_ms=DEFAULT_PERIOD_MS)
     return Filter(
         env_id=env_id,
-        before=_cursor(before) if before else None,
-        after=_cursor(after) if after and not before else None,
+        before=cursor(before, "run_") if before else None,
+        after=cursor(after, "run_") if after and not before else None,
         statuses=statuses,
         tasks=many(query, "filter[taskIdentifier]"),
         versions=many(query, "filter[version]"),
@@ -83,23 +76,10 @@ def filter_of(request: Request, env_id: int, now: int) -> Filter:
         queues=many(query, "filter[queue]"),
         machines=machines,
         regions=many(query, "filter[region]"),
-        batch=_one(query.get("filter[batch]"), "filter[batch]"),
-        schedule=_one(query.get("filter[schedule]"), "filter[schedule]"),
-        bulk_action=_one(query.get("filter[bulkAction]"), "filter[bulkAction]"),
+        batch=one(query, "filter[batch]"),
+        schedule=one(query, "filter[schedule]"),
+        bulk_action=one(query, "filter[bulkAction]"),
         is_test=None if is_test is None else is_test == "true",
         created_from=created_from,
         created_to=created_to,
     )
-
-
-def _one(text: str | None, name: str) -> str | None:
-    if text is not None and "\x00" in text:
-        raise invalid(f"{name} holds a character that is no text", name)
-    return text or None
-
-
-def _cursor(text: str) -> str:
-    """A cursor is the id of a run: comparing ids shows nobody anything of other environments."""
-    if not text.startswith("run_") or not text[4:].isalnum() or len(text) > 64:
-        raise Problem(400, "the cursor is not one of ours", code="invalid_cursor")
-    return text

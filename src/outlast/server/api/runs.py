@@ -41,9 +41,7 @@ async def found(request: Request, need: str | None = None) -> tuple[Run, RunData
     context = of(request)
     caller = await context.caller(request, public=need is not None)
     run_id = request.path_params["run"]
-    pair = (
-        await context.engine.read(lambda tx: search.one(tx, caller.env.id, run_id)) if len(run_id) < 100 and "\x00" not in run_id else None
-    )
+    pair = await context.engine.read(lambda tx: search.one(tx, caller.env.id, run_id)) if len(run_id) < 100 else None
     if pair is None:
         raise not_found()
     if need is not None:

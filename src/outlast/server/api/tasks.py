@@ -22,7 +22,7 @@ from outlast.server import packets, public_tokens
 from outlast.server.auth import Caller
 from outlast.server.context import Context, accepted, answer, of
 from outlast.server.problem import Problem, invalid
-from outlast.store import catalog
+from outlast.store import catalog, runs
 
 MAX_TRIGGER_BODY = MAX_PAYLOAD_BYTES * 2 + 1024 * 1024  # an escaped packet may be twice its size
 
@@ -56,9 +56,17 @@ async def trigger(request: Request) -> Response:
         item = replace(item, once=caller.token.once, once_until=caller.token.expires_at * 1_000)
     made = accepted(await context.engine.call(triggers.trigger, item))
     headers = public_tokens.headers(caller.env, caller.key_id, [f"read:runs:{made.run_id}", f"write:inputStreams:{made.run_id}"], now)
-    if made.warning:
-        headers["x-outlast-warning"] = made.warning
+    if (warning := made.warning or await _mismatch(context, item, made)) is not None:
+        headers["x-outlast-warning"] = warning
     return answer({"id": made.run_id, "isCached": made.is_cached}, headers=headers)
+
+
+async def _mismatch(context: Context, item: Trigger, made: Triggered) -> str | None:
+    """The run of an idempotency key stays as it is; who sends another payload with the key is told."""
+    if not made.is_cached or made.is_skipped or item.idempotency_hash is None or item.debounce is not None:
+        return None
+    found = (await context.engine.read(lambda tx: runs.data(tx, [made.run_id]))).get(made.run_id)
+    return None if found is None or found.payload == item.payload else "idempotency-key-reuse"
 
 
 async def with_upload(

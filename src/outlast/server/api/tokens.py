@@ -18,9 +18,10 @@ from outlast.server import options, public_tokens
 from outlast.server.context import accepted, answer, of
 from outlast.server.problem import Problem, invalid
 from outlast.server.push import iso
+from outlast.server.query import cursor, cut, many, one, page_size, times
 from outlast.store import catalog, waitpoints
 from outlast.store.catalog import Environment
-from outlast.store.waitpoints import Token
+from outlast.store.waitpoints import Token, TokenFilter
 
 MAX_CALLBACK_BYTES = 512 * 1024
 PUBLIC_SECONDS = 86_400
@@ -83,29 +84,37 @@ async def listing(request: Request) -> Response:
     """GET /api/v1/waitpoints/tokens"""
     context = of(request)
     caller = await context.caller(request)
+    size, f = page_size(request, default=20), _filter(request, caller.env.id, context.engine.clock.now())
+    rows = await context.engine.read(lambda tx: waitpoints.page(tx, f, size + 1))
+    rows, pagination = cut(rows, size, f, lambda token: token.id)
+    return answer({"data": [_wire(request, caller.env, token) for token in rows], "pagination": pagination})
+
+
+def _filter(request: Request, env_id: int, now: int) -> TokenFilter:
     query = request.query_params
-    size = query.get("page[size]", "20")
-    if not size.isdecimal() or not 1 <= int(size[:6]) <= 100:
-        raise invalid("page[size] must be 1 to 100", "page[size]")
     status = query.get("filter[status]")
-    if status is not None and status not in ("WAITING", "COMPLETED", "TIMED_OUT"):
+    if status not in (None, "WAITING", "COMPLETED", "TIMED_OUT"):
         raise invalid("filter[status] must be WAITING, COMPLETED or TIMED_OUT", "filter[status]")
-    limit, env = int(size), caller.env
-    rows = await context.engine.read(
-        lambda tx: waitpoints.page(
-            tx, env.id, status=status, tag=query.get("filter[tags]"), key=query.get("filter[idempotencyKey]"),
-            after=query.get("page[after]"), limit=limit,
-        )
-    )  # fmt: skip
-    pagination = {"next": rows[limit - 1].id} if len(rows) > limit else {}
-    return answer({"data": [_wire(request, env, token) for token in rows[:limit]], "pagination": pagination})
+    before, after = query.get("page[before]"), query.get("page[after]")
+    start, end = times(query, now, "filter[createdAt][{}]", default_ms=None)
+    return TokenFilter(
+        env_id=env_id,
+        before=cursor(before, "waitpoint_") if before else None,
+        after=cursor(after, "waitpoint_") if after and not before else None,
+        status=status,
+        tags=many(query, "filter[tags]"),
+        key=one(query, "filter[idempotencyKey]"),
+        created_from=start,
+        created_to=end,
+    )
 
 
 async def retrieve(request: Request) -> Response:
     """GET /api/v1/waitpoints/tokens/{token}"""
     context = of(request)
     caller = await context.caller(request)
-    found = await context.engine.read(lambda tx: waitpoints.read(tx, caller.env.id, request.path_params["token"]))
+    token_id = request.path_params["token"]
+    found = await context.engine.read(lambda tx: waitpoints.read(tx, caller.env.id, token_id))
     if found is None:
         raise Problem(404, "Waitpoint not found")
     wire = _wire(request, caller.env, found)
@@ -136,7 +145,7 @@ async def callback(request: Request) -> Response:
     token_id = request.path_params["token"]
     if "content-length" not in request.headers:
         raise Problem(411, "send a Content-Length")
-    found = await context.engine.read(lambda tx: waitpoints.lock(tx, [token_id])().get(token_id)) if "\x00" not in token_id else None
+    found = await context.engine.read(lambda tx: waitpoints.lock(tx, [token_id])().get(token_id))
     env = await context.engine.read(lambda tx: catalog.environment(tx, found.env_id)) if found is not None else None
     if env is None or not hmac.compare_digest(secret(env, token_id).encode(), request.path_params["secret"].encode()):
         raise Problem(401, "Invalid URL, hash does not match")

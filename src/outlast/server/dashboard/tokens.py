@@ -15,7 +15,7 @@ from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem
 from outlast.store import journal, waitpoints
 from outlast.store.database import Connection
-from outlast.store.waitpoints import Token
+from outlast.store.waitpoints import Token, TokenFilter
 
 PAGE = 50
 STATES = ("WAITING", "COMPLETED", "TIMED_OUT")
@@ -30,7 +30,8 @@ async def show(visit: Visit) -> Response:
     tag = query.get("tag") if query.get("tag") and "\x00" not in query.get("tag") else None
 
     def read(tx: Connection) -> dict[str, Any]:
-        found = waitpoints.page(tx, visit.env.id, status=status, tag=tag, key=None, after=after, limit=PAGE)
+        wanted = TokenFilter(env_id=visit.env.id, status=status, tags=[tag] if tag else [], after=after)
+        found = waitpoints.page(tx, wanted, PAGE + 1)
         token = waitpoints.read(tx, visit.env.id, chosen) if chosen else None
         return {"rows": found, "token": token, "waiting": [run for run, _ in journal.waiters(tx, chosen)()] if token and chosen else []}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -29,13 +30,15 @@ _encode = msgspec.json.encode
 
 async def of_run(request: Request) -> Response:
     """GET /api/outlast/v1/runs/{run}/events: the run at each of its changes, until it is over."""
-    run, _, caller = await found(_with_token(request), "read")
+    request = _with_token(request)
+    run, _, caller = await found(request, "read")
     seen = _seen(request, run)
     if run.is_final and seen == run.snapshot:
         return Response(status_code=204)  # the only answer after which an EventSource does not come again
     context, env_id = of(request), caller.env.id
     release = hold(request, env_id, caller.token.id if caller.token else None)
-    return EventStream(_changes(context.feed, context.rows, env_id, run.id, seen), release)
+    check = partial(context.caller, request, public=True)
+    return EventStream(_changes(context.feed, context.rows, env_id, run.id, seen), release, check=check)
 
 
 def _with_token(request: Request) -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -54,7 +55,8 @@ async def _follow(request: Request, run: Run, caller: Caller, key: str) -> Respo
     is_old = headers.get("x-trigger-realtime-streams-version") == "v1"
     reader = Reader(context, run, key, start or 0)
     release = hold(request, caller.env.id, caller.token.id if caller.token else None)
-    return EventStream(_events(reader, int(seconds), is_old), release, {"x-stream-version": "v1" if is_old else "v2"})
+    version = {"x-stream-version": "v1" if is_old else "v2"}
+    return EventStream(_events(reader, int(seconds), is_old), release, version, check=partial(context.caller, request, public=True))
 
 
 def _start(last: str | None) -> int | None:

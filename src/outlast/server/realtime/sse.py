@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+
+from outlast.server.problem import Problem
+from outlast.store.database import DatabaseError
 
 log = logging.getLogger("outlast.realtime")
 
 PING_SECONDS = 15.0  # proxies close what says nothing for half a minute
 SLOW_SECONDS = 30.0  # a client that takes nothing for so long is let go; it resumes with the id it had last
+CHECK_SECONDS = 20.0  # a key that is revoked is known to be within 30 s more: its streams end within a minute
 PING = b": ping\n\n"
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -28,7 +32,10 @@ def event(data: bytes, *, id: str | None = None, name: str | None = None) -> byt
 
 
 class EventStream(Response):
-    """Sends what the generator yields until it ends. `release` is called then. `patience`: seconds for a client that takes nothing."""
+    """Sends what the generator yields until it ends. `release` is called then. `patience`: seconds for a client that takes nothing.
+
+    `check` raises a Problem as soon as who asked may not ask any more; then the stream ends.
+    """
 
     def __init__(
         self,
@@ -36,11 +43,15 @@ class EventStream(Response):
         release: Callable[[], None],
         headers: dict[str, str] | None = None,
         *,
+        check: Callable[[], Awaitable[object]],
+        check_seconds: float = CHECK_SECONDS,
         patience: float = SLOW_SECONDS,
     ) -> None:
         super().__init__(status_code=200, headers={**HEADERS, **(headers or {})})
         self._events = events
         self._release = release
+        self._check = check
+        self._check_seconds = check_seconds
         self._patience = patience
         if "content-length" in self.headers:
             del self.headers["content-length"]
@@ -48,18 +59,29 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(send))
         gone = asyncio.ensure_future(until_gone(receive))
+        barred = asyncio.ensure_future(self._until_barred())
         try:
-            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, gone, barred}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
         except TimeoutError:
             log.info("a slow reader was let go", extra={"path": scope["path"]})
         finally:
-            for task in (sending, gone):
+            for task in (sending, gone, barred):
                 task.cancel()
-            await asyncio.gather(sending, gone, return_exceptions=True)
+            await asyncio.gather(sending, gone, barred, return_exceptions=True)
             await self._events.aclose()
             self._release()
+
+    async def _until_barred(self) -> None:
+        while True:
+            await asyncio.sleep(self._check_seconds)
+            try:
+                await self._check()
+            except Problem:
+                return
+            except DatabaseError:
+                continue  # nobody can say now
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
