@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from outlast.engine import triggers
+from outlast.model.manifest import QueueDefinition, TaskDefinition
 from outlast.model.refusal import Refusal
 from outlast.model.requests import Trigger, Triggered
 from outlast.model.run import Execution, Status
@@ -246,12 +247,40 @@ async def test_b43_a_run_that_never_begins_is_dead_lettered(house: House) -> Non
 async def test_b44_a_lost_run_goes_back_and_three_losses_are_poison(house: House) -> None:
     await house.work("t")
     run_id = await house.trigger(max_attempts=1)
-    for loss in range(3):
-        await house.later(seconds=1)
+    for loss, kind in enumerate(("async", "async", "process")):  # the last time alone
+        house.kind = kind
         [claimed] = await house.claim()
         assert claimed.run.attempt == loss + 1
         await house.lose(claimed)
     assert (await house.run(run_id)).status is Status.CRASHED
+
+
+async def test_a_run_that_lost_two_workers_is_tried_alone_in_a_process(house: House) -> None:
+    """Row 29: whatever its task says, and the death of that process is the third loss; an innocent one goes well there."""
+    await house.work("t")
+    poison, innocent = await house.trigger(), await house.trigger()
+    for _ in range(2):
+        for claimed in await house.claim(2):
+            await house.lose(claimed)
+    assert await house.claim(2) == []
+    house.kind = "process"
+    first, second = await house.claim(2)
+    assert [first.run.id, second.run.id] == [poison, innocent]
+    await house.end(first, "lost")
+    await house.end(second)
+    assert [(await house.run(id_)).status for id_ in (poison, innocent)] == [Status.CRASHED, Status.COMPLETED]
+    assert "poison" in (await house.history(poison))[-1]
+
+
+async def test_a_lost_run_of_a_full_queue_gets_its_slot_back(house: House) -> None:
+    """Newer runs wait behind it."""
+    await house.work(TaskDefinition(id="t", queue=QueueDefinition(name="one", concurrency_limit=1)))
+    lost, newer = await house.trigger(), await house.trigger()
+    [claimed] = await house.claim(2)
+    house.free = 2
+    await house.lose(claimed)
+    assert [c.run.id for c in house.claimed] == [lost, lost]
+    assert (await house.run(newer)).status is Status.QUEUED
 
 
 async def test_b50_a_stalled_development_run_is_not_retried(address: Address) -> None:

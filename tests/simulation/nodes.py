@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ import httpx
 
 from outlast.config import Config
 from outlast.engine.clock import Chance
-from outlast.model.manifest import Manifest, QueueDefinition
 from outlast.server.runtime import ENVIRONMENTS, Options, Runtime
 from outlast.store.database import DatabaseError
 from outlast.worker.connection import Connection, ConnectionClosed
@@ -21,12 +20,14 @@ from outlast.worker.control import Line, Ready
 from outlast.worker.core import ExecutorCore
 from outlast.worker.crew import WorkerRefused
 from outlast.worker.executor import Executor
+from outlast.worker.isolated import IsolatedExecutor
 from outlast.worker.options import WorkerOptions
 from outlast.worker.parking import WaitLimits
 from outlast.worker.process import ExecutorProcess
 from outlast.worker.supervisor import Supervisor, Surroundings
 from tests.simulation.loop import NODE, NOWHERE, Node
-from tests.simulation.programs import QUEUES, TASKS
+from tests.simulation.nursery import SimulatedNursery
+from tests.simulation.programs import manifest
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -107,7 +108,9 @@ class Worker:
             name=self.node.name,
         )  # fmt: skip
         loop = self.world.loop
-        around = Surroundings(connect=partial(connect, self.world), executor=self._executor, clock=loop.time)
+        join = partial(connect, self.world)
+        isolated = partial(IsolatedExecutor, nursery=partial(SimulatedNursery, self), connect=join)
+        around = Surroundings(connect=join, executor=self._executor, isolated=isolated, clock=loop.time)
         self.supervisor = Supervisor(options, surroundings=around)
         try:
             await self.supervisor.run()
@@ -194,16 +197,6 @@ class _Line:
 
     def close(self) -> None:
         return
-
-
-@cache
-def manifest(hash: str) -> Manifest:
-    return Manifest(
-        python="3.11",
-        content_hash=hash,
-        tasks=[task.definition() for task in TASKS],
-        queues=[QueueDefinition(name=q.name, concurrency_limit=q.concurrency_limit) for q in QUEUES],
-    )
 
 
 class Transport(httpx.AsyncBaseTransport):

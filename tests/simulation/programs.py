@@ -7,10 +7,12 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 from typing import Any
 
 from outlast import Retry, RunContext, Task, queue, schedules, step, task, wait
+from outlast.model.manifest import Manifest, QueueDefinition
 from outlast.queues import Queue
 from tests.simulation.loop import NODE, Died, Node
 
@@ -283,3 +285,13 @@ TASKS: list[Task[Any, Any]] = [
     plain, in_narrow, in_keyed, once, flaky, fails, poison, steps, waits, tree, item, batch, race, token, pair, cron, spawn,
 ]  # fmt: skip
 QUEUES: list[Queue] = [narrow, single]
+
+
+@cache
+def manifest(hash: str) -> Manifest:
+    return Manifest(
+        python="3.11",
+        content_hash=hash,
+        tasks=[task.definition() for task in TASKS],
+        queues=[QueueDefinition(name=q.name, concurrency_limit=q.concurrency_limit) for q in QUEUES],
+    )

@@ -27,7 +27,8 @@ from tests.simulation.workload import Workload
 from tests.torture import ledger
 from tests.torture.cluster import Cluster
 from tests.torture.nemesis import Nemesis
-from tests.torture.report import Report, recoveries
+from tests.torture.recovery import recoveries
+from tests.torture.report import Report
 
 MIX = [kind for kind in KINDS if kind not in ("long", "poison")] * 10 + ["poison"]  # half a percent
 BOUND = 300.0  # seconds after the nemesis until everything must be over
@@ -101,10 +102,8 @@ async def torture(folder: Path, arguments: argparse.Namespace) -> Report:
             nemesis = Nemesis(cluster, restart)
             took = await _run(workload, nemesis, seconds)
             world.ledger = ledger.gather(folder / "ledger")
-            report = await asyncio.to_thread(_check, folder, cluster, workload, world)
+            report = await asyncio.to_thread(_check, folder, cluster, workload, nemesis)
             report.after_peace = took
-            report.kills = {what: len(times) for what, times in nemesis.kills.at.items()}
-            report.recovery = recoveries(folder / "ledger", nemesis.kills, workload.answered)
             return report
         finally:
             await cluster.stop()
@@ -113,7 +112,7 @@ async def torture(folder: Path, arguments: argparse.Namespace) -> Report:
 async def _run(workload: Workload, nemesis: Nemesis, seconds: float) -> float:
     """Seconds from the peace to the end."""
     work = asyncio.create_task(workload.run())
-    nemesis.start()
+    nemesis.start(seconds)
     await asyncio.sleep(seconds)
     await nemesis.stop()
     peace = time.time()
@@ -125,16 +124,19 @@ async def _run(workload: Workload, nemesis: Nemesis, seconds: float) -> float:
     return time.time() - peace
 
 
-def _check(folder: Path, cluster: Cluster, workload: Workload, world: World) -> Report:
+def _check(folder: Path, cluster: Cluster, workload: Workload, nemesis: Nemesis) -> Report:
+    world: World = workload.world  # type: ignore[assignment]
     database: Database = Postgres(cluster.url) if cluster.url.startswith("postgres") else Sqlite(cluster.url.removeprefix("sqlite:///"))
     try:
         _wait_until_quiet(database)
         with database.snapshot() as tx:
             found = [str(v) for v in [*check.whole(tx), *check.over_limit(tx)]]
             workload.check(tx)
-            return Report(
-                world.plan, len(workload.operations), *_counts(tx), [*found, *world.problems, *world.ledger.wrong, *_logged(folder)]
-            )
+            problems = [*found, *world.problems, *world.ledger.wrong, *_logged(folder)]
+            report = Report(world.plan, len(workload.operations), *_counts(tx), problems)
+            report.kills = {what: len(times) for what, times in nemesis.kills.at.items()}
+            report.recovery, report.slowest = recoveries(folder / "ledger", tx, nemesis.kills, workload.answered)
+            return report
     finally:
         database.close()
 
@@ -173,19 +175,27 @@ async def _database(folder: Path, kind: str) -> AsyncIterator[tuple[str | None, 
 
     server = await asyncio.to_thread(get_server, folder / "postgres", cleanup_mode="stop")
 
+    restarting = asyncio.Lock()
+
     async def restart() -> None:
         """Immediate: as a power cut, but for the disk."""
-        pid = server.get_pid()
-        assert pid is not None
-        os.kill(pid, signal.SIGQUIT)
-        while Path(f"/proc/{pid}").exists():
-            await asyncio.sleep(0.05)
-        await asyncio.to_thread(server.ensure_postgres_running)
+        async with restarting:
+            await _restart(server)
 
     try:
         yield server.get_uri(), restart
     finally:
-        await asyncio.to_thread(server.cleanup)
+        async with restarting:
+            await asyncio.to_thread(server.cleanup)
+
+
+async def _restart(server: Any) -> None:
+    pid = server.get_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGQUIT)
+    while Path(f"/proc/{pid}").exists():
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(server.ensure_postgres_running)
 
 
 if __name__ == "__main__":

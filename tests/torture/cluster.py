@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,14 @@ from tests.torture.balancer import Balancer
 PROJECT = Path(__file__).parent / "project"
 ROOT = Path(__file__).parents[2]
 OUTLAST = str(Path(sys.executable).parent / "outlast")
+OLD_WORKERS = 2  # stay when new code has been deployed
+NEW_TASK = """from outlast import task
+
+
+@task(id="sim.new")
+async def new(payload: dict) -> int:
+    return 2
+"""
 KINDS = (("--executors", "2", "--async-slots", "20"), ("--executors", "1", "--async-slots", "40"))
 
 
@@ -29,7 +38,10 @@ class Cluster:
         self.servers: dict[int, subprocess.Popen[bytes]] = {}  # by port
         self.workers: list[subprocess.Popen[bytes]] = []
         self.key = ""
+        self.new_code: Path | None = None  # deployed: what most workers that are started from then on run
+        self._old: set[int] = set()  # pids of workers with the code of the beginning
         self._numbers = 0
+        self._filling = asyncio.Lock()
         self._logs = {name: (folder / f"{name}.log").open("ab") for name in ("server", "worker")}
 
     async def start(self) -> None:
@@ -52,15 +64,38 @@ class Cluster:
                 self.balancer.backends = list(self.servers)
                 return
             await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)  # it says in the log why it left; whoever wants one tries again
 
     def start_worker(self) -> None:
-        command = [OUTLAST, "worker", str(PROJECT), "--api-url", f"http://127.0.0.1:{self.balancer.port}", "--log-format", "json"]
-        self.workers.append(self._spawn([*command, *KINDS[len(self.workers) % len(KINDS)]], subprocess.DEVNULL, "worker"))
+        """With the new code, once there is one; but runs that have begun keep their version, so some with the old code stay."""
+        self._old = {worker.pid for worker in self.workers if worker.pid in self._old}
+        is_old = self.new_code is None or len(self._old) < OLD_WORKERS
+        project = PROJECT if self.new_code is None or is_old else self.new_code
+        # once deployed, a worker with the old code that comes back must not make it the current one again
+        promote = ["--no-promote"] if self.new_code is not None and is_old else []
+        command = [OUTLAST, "worker", str(project), "--api-url", f"http://127.0.0.1:{self.balancer.port}", "--log-format", "json", *promote]
+        worker = self._spawn([*command, *KINDS[len(self.workers) % len(KINDS)]], subprocess.DEVNULL, "worker")
+        self.workers.append(worker)
+        if is_old:
+            self._old.add(worker.pid)
+
+    async def deploy(self) -> None:
+        """Rolling: one worker after the other is replaced by one with new code."""
+        folder = self.folder / "project2"
+        shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "tasks" / "more.py").write_text(NEW_TASK)
+        self.new_code = folder
+        leaving = [worker for worker in self.workers if worker.pid in self._old][OLD_WORKERS:]
+        for worker in leaving:
+            self._old.discard(worker.pid)
+            worker.terminate()
+            await asyncio.to_thread(worker.wait)
+            await self.fill_up()
 
     def _spawn(self, command: list[str], out: Any, log: str) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ, "LEDGER": str(self.folder / "ledger"), "OUTLAST_SECRET_KEY": self.key, "OUTLAST_DRAIN_SECONDS": "3",
-            "PYTHONPATH": str(ROOT), "OUTLAST_LOG_FORMAT": "json",
+            "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))), "OUTLAST_LOG_FORMAT": "json",
         }  # fmt: skip
         return subprocess.Popen(command, stdout=out, stderr=self._logs[log], env=environment)
 
@@ -74,7 +109,14 @@ class Cluster:
         self.workers = [p for p in self.workers if p is not process]
 
     async def fill_up(self) -> None:
-        """As many as there should be."""
+        """As many as there should be. One at a time counts, and whoever is cancelled meanwhile leaves no process that nobody knows."""
+        await asyncio.shield(self._fill_up())
+
+    async def _fill_up(self) -> None:
+        async with self._filling:
+            await self._start_missing()
+
+    async def _start_missing(self) -> None:
         for process in [*self.servers.values(), *self.workers]:
             if process.poll() is not None:
                 self.forget(process)
@@ -89,7 +131,8 @@ class Cluster:
         return []
 
     async def stop(self) -> None:
-        everything = [*self.workers, *self.servers.values()]
+        async with self._filling:
+            everything = [*self.workers, *self.servers.values()]
         for process in everything:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)

@@ -35,7 +35,7 @@ class Nemesis:
         self._restart = restart_database
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
+    def start(self, seconds: float) -> None:
         many = len(self.cluster.servers) > 1
         plan: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
             ("worker killed", 10, self.kill_worker),
@@ -53,6 +53,10 @@ class Nemesis:
                 ("partition", 60, self.partition),
             ]
         self._tasks = [asyncio.create_task(self._often(*part)) for part in plan]
+        once: list[tuple[str, Callable[[], Awaitable[None]]]] = [("new code deployed", self.cluster.deploy)]
+        if self._restart is not None:
+            once.append(("database restarted", self._restart))  # also when the dice would not have it
+        self._tasks += [asyncio.create_task(self._once(random.uniform(0.2, 0.6) * seconds, *part)) for part in once]
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -68,6 +72,11 @@ class Nemesis:
             await asyncio.sleep(random.expovariate(1 / seconds))
             self.kills.note(what)
             await do()
+
+    async def _once(self, after: float, what: str, do: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.sleep(after)
+        self.kills.note(what)
+        await do()
 
     async def kill_worker(self) -> None:
         if self.cluster.workers:

@@ -121,6 +121,21 @@ async def test_code_that_ends_its_process_costs_one_executor(desk: Desk, tmp_pat
         assert (await desk.done(desk.push("pid"))).outcome == "ok"
 
 
+async def test_after_a_death_suspects_get_processes_of_their_own(desk: Desk, tmp_path: Path) -> None:
+    """Row 29: a run that lost two workers is tried alone, whatever its task says, and then costs nobody else."""
+    async with working(desk, write_project(tmp_path, basic=BASIC)):
+        await desk.ready()
+        beside = int((await desk.done(desk.push("pid"))).output or 0)
+        desk.push("die")
+        await desk.ready("process")
+        await desk.ready()
+        dead = await desk.done(desk.push("die", kind="process"))
+        assert (dead.outcome, "status 7" in str(dead.error)) == ("crashed", True)
+        alone = int((await desk.done(desk.push("pid", kind="process"))).output or 0)
+        assert alone not in (0, beside, os.getpid())
+        assert len(desk.of(Lost)) == 1
+
+
 async def test_a_task_that_kills_its_process_group_kills_its_executor_only(desk: Desk, tmp_path: Path) -> None:
     async with working(desk, write_project(tmp_path, basic=BASIC)):
         await desk.ready()

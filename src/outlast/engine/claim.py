@@ -13,7 +13,7 @@ from outlast.engine.rates import Budgets
 from outlast.engine.view import View
 from outlast.model import lifecycle
 from outlast.model.journal import Entry
-from outlast.model.lane import Candidate, held_route, route, share
+from outlast.model.lane import Candidate, alone_route, held_route, route, share
 from outlast.model.manifest import Kind, TaskDefinition
 from outlast.model.refusal import Refusal
 from outlast.model.run import Execution, Run, RunData
@@ -122,6 +122,8 @@ def groups_of(demands: Sequence[Demand], env_id: int, current: str | None) -> li
 def _routes(version: str, kind: Kind, is_current: bool, demands: Sequence[Demand]) -> list[str]:
     """What these executors may take: runs of their version, new ones if it is the current, and those that prefer one of them."""
     open_to_all = [route(version, kind), *([route(None, kind)] if is_current else [])]
+    if kind == "process":
+        open_to_all += [alone_route(name) for name in open_to_all]
     sessions = sorted({demand.session for demand in demands})
     return open_to_all + [held_route(session, home) for session in sessions for home in open_to_all]
 

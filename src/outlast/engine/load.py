@@ -9,8 +9,9 @@ from __future__ import annotations
 from outlast.engine import flow
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
-from outlast.model.lane import held_route, home_route
-from outlast.model.run import Execution, Run
+from outlast.model.lane import alone_route, held_route, home_route
+from outlast.model.limits import ALONE_LOSSES
+from outlast.model.run import HOLDS_SLOT, Execution, Run
 from outlast.store import batches, idempotency, journal, lanes, runs, sessions, waitpoints
 from outlast.store.lanes import LaneKey
 
@@ -75,7 +76,8 @@ def _load_lanes(view: View, wants: Rows) -> None:
             run.execution is Execution.QUEUED and (run.lane_id is None or home_route(run.route) != run.route)
         )
         if run.queue_id is not None and (waits or run.id in wants.requeued):
-            wants.lanes[(run.queue_id, run.concurrency_key or "", _next_route(view, run))] = run.env_id
+            for name in _next_routes(view, run):
+                wants.lanes[(run.queue_id, run.concurrency_key or "", name)] = run.env_id
     resolved: dict[LaneKey, tuple[int, int]] = {}
     missing: dict[LaneKey, int] = {}
     for key, env_id in wants.lanes.items():
@@ -104,11 +106,12 @@ def _load_lanes(view: View, wants: Rows) -> None:
         view.lane_ids[key] = lane_id
 
 
-def _next_route(view: View, run: Run) -> str:
-    """The lane it goes to from here: that of its worker, when it is to go on and the worker is elsewhere."""
+def _next_routes(view: View, run: Run) -> list[str]:
+    """The lanes it may go to from here: that of its worker, when it is to go on and the worker is elsewhere; one for suspects."""
     if run.execution is Execution.SUSPENDED and run.held_by is not None and view.is_away(run):
-        return held_route(run.held_by, run.route)
-    return home_route(run.route)
+        return [held_route(run.held_by, run.route)]
+    home = home_route(run.route)
+    return [home, alone_route(home)] if run.losses + 1 >= ALONE_LOSSES and run.execution in HOLDS_SLOT else [home]
 
 
 def _bases(view: View, lane_ids: set[int]) -> set[int]:

@@ -8,6 +8,8 @@ import msgspec
 
 from outlast.model.manifest import Kind
 
+ALONE = "/alone"
+
 
 class Lane(msgspec.Struct, kw_only=True):
     """One lane as its row holds it. `used` counts slots and lives on the base lane only."""
@@ -51,10 +53,26 @@ def home_route(name: str) -> str:
     return name.split(":", 2)[2] if name.startswith("s:") else name
 
 
+def pinned(name: str, version: str) -> str:
+    """The same for one version only."""
+    _, slash, how = home_route(name).partition("/")
+    return f"v:{version}{slash}{how}"
+
+
+def alone_route(name: str) -> str:
+    """For a run that may be poison: it gets a process of its own, whatever its task says."""
+    return home_route(name).partition("/")[0] + ALONE
+
+
+def is_alone(name: str) -> bool:
+    return name.endswith(ALONE)
+
+
 def kind_of(name: str) -> Kind:
+    """Whose slots it takes."""
     if name.endswith("/thread"):
         return "thread"
-    return "process" if name.endswith("/process") else "async"
+    return "process" if name.endswith(("/process", ALONE)) else "async"
 
 
 def effective_limit(queue_limit: int | None, override: int | None, env_limit: int) -> int:

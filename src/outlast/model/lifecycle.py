@@ -21,8 +21,17 @@ from outlast.model.change import (
     Finish,
 )
 from outlast.model.failure import Failure, internal
-from outlast.model.lane import held_route, home_route, kind_of, route
-from outlast.model.limits import CANCEL_DEADLINE_MS, HOLDER_MS, LOSS_BACKOFF_MS, MAX_ATTEMPTS, MAX_DELIVERIES, MAX_LOSSES, WARM_RETRY_MS
+from outlast.model.lane import alone_route, held_route, home_route, is_alone, kind_of, pinned
+from outlast.model.limits import (
+    ALONE_LOSSES,
+    CANCEL_DEADLINE_MS,
+    HOLDER_MS,
+    LOSS_BACKOFF_MS,
+    MAX_ATTEMPTS,
+    MAX_DELIVERIES,
+    MAX_LOSSES,
+    WARM_RETRY_MS,
+)
 from outlast.model.refusal import Refusal
 from outlast.model.result import Result, encode_failure
 from outlast.model.run import HOLDS_SLOT, Execution, Run, Status
@@ -182,7 +191,7 @@ def claim(run: Run, *, session: str, version: str, pin: bool, executor: str | No
         held_by=session,
         executor=executor,
         version=run.version if pin and run.version else version,
-        route=route(version, kind_of(run.route)) if pin else home_route(run.route),
+        route=pinned(run.route, version) if pin else home_route(run.route),
         due_at=None,
         started_at=run.started_at or now,
         updated_at=now,
@@ -254,7 +263,7 @@ def _is_last(run: Run) -> bool:
 
 
 def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Change | Refusal:
-    """The executor or worker that held the run is gone. The extra attempt is not counted, three losses are poison.
+    """The executor or worker that held the run is gone. The extra attempt is not counted; after two it is tried alone, three are poison.
 
     `give_up`: end the run instead of trying again (a stalled run in development).
     """
@@ -270,15 +279,27 @@ def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Cha
     if give_up:
         return _finish(lost, Status.CANCELED, "worker lost", Finish(error=encode_failure(stalled)), now=now)
     if losses >= MAX_LOSSES:
-        error = internal("TASK_RUN_CRASHED", f"{losses} workers were lost while they executed this run; it was taken for poison")
-        return _finish(lost, Status.CRASHED, "poison", Finish(error=encode_failure(error)), now=now)
+        return _poison(lost, now=now)
     if run.attempt >= MAX_ATTEMPTS:
         return _finish(lost, Status.CRASHED, "worker lost", Finish(error=encode_failure(stalled)), now=now)
-    return _requeue(lost, at=now + LOSS_BACKOFF_MS, reason="worker lost", now=now)
+    if losses >= ALONE_LOSSES and kind_of(run.route) != "process":
+        lost = replace(lost, route=alone_route(run.route))
+    # at once, or a newer run of a full queue would take the slot it had; it can come here twice only
+    return _requeue(lost, at=now, reason="worker lost", now=now)
+
+
+def _poison(run: Run, *, now: int) -> Change:
+    text = f"{run.losses} workers were lost while they executed this run; it was taken for poison"
+    return _finish(run, Status.CRASHED, "poison", Finish(error=encode_failure(internal("TASK_RUN_CRASHED", text))), now=now)
 
 
 def lose_process(run: Run, result: Result, *, now: int) -> Change:
-    """The process that the run had for itself died. The attempt counts; its journal says nothing wrong, so the next one goes on with it."""
+    """The process that the run had for itself died. The attempt counts; its journal says nothing wrong, so the next one goes on with it.
+
+    If it was alone because it had lost workers before, it was the reason.
+    """
+    if is_alone(run.route):
+        return _poison(replace(run, losses=run.losses + 1), now=now)
     if _is_last(run):
         return _fail(run, Status.CRASHED, result, now=now)
     data: dict[str, object] = {"error": result.error_name}

@@ -14,7 +14,8 @@ START_DEADLINE_MS: Final = 60_000  # a prefetched run must start by then
 CANCEL_DEADLINE_MS: Final = 60_000  # a cancelled run whose worker stays silent is forced to its end
 MAX_DELIVERIES: Final = 12  # claims lost before user code began; then the run is dead-lettered
 MAX_LOSSES: Final = 3  # workers lost while executing the run; then it is taken for poison
-LOSS_BACKOFF_MS: Final = 250
+ALONE_LOSSES: Final = 2  # from then on a run that its task does not isolate has a process for itself: it may be poison
+LOSS_BACKOFF_MS: Final = 250  # before another attempt, when the process that a run had for itself died
 MAX_ATTEMPTS: Final = 250
 WARM_RETRY_MS: Final = 30_000  # a shorter retry stays in its process
 

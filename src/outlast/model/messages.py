@@ -258,6 +258,7 @@ class BeatOk(Message, tag="beat_ok", frozen=True, array_like=True):
     n: int
     lease_ms: int
     cancel: list[HeldRun] = []  # their CancelPush may have been lost
+    suspects: bool = False  # runs wait for a process of their own, and this worker makes none
 
 
 class Rejected(Message, tag="rejected", frozen=True, array_like=True):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from outlast.engine import attempts, durable, sessions, sides
 from outlast.engine.operation import Operation
 from outlast.model.journal import Entry
-from outlast.model.lane import kind_of
+from outlast.model.lane import alone_route, kind_of, route
 from outlast.model.limits import LEASE_MS
 from outlast.model.manifest import PROTOCOL
 from outlast.model.messages import (
@@ -188,6 +188,7 @@ class Peer:
 
     async def _beat(self, beat: Beat) -> None:
         cancel: list[HeldRun] = []
+        suspects = False
         for session in self.sessions:
             try:
                 answer = await self.engine.call(sessions.beat, Beats(session=session.id))
@@ -200,7 +201,15 @@ class Peer:
             cancel += [HeldRun(run_id, epoch, 0, executor) for run_id, epoch, executor in answer]
             with contextlib.suppress(DatabaseError):  # the next beat looks again
                 await reconcile(self.channel, session, beat.loop_lag_ms)
-        self.outbox.put(BeatOk(beat.n, LEASE_MS, cancel))
+                suspects = suspects or await self._lacks_processes(session)
+        self.outbox.put(BeatOk(beat.n, LEASE_MS, cancel, suspects))
+
+    async def _lacks_processes(self, session: WorkerSession) -> bool:
+        """Whether runs that may be poison wait for a process of their own, and this worker makes none."""
+        if any(executor.capacity["process"] for executor in session.executors.values()):
+            return False
+        routes = [alone_route(route(version, "async")) for version in (session.version, None)]
+        return await self.engine.read(lambda tx: lanes.is_anything_open(tx, session.env_id, routes))
 
     async def _lost(self, lost: Lost) -> None:
         for session in self.sessions:
@@ -234,9 +243,9 @@ class Peer:
         executor = Executor(join.executor, session, self.outbox)
         slots = await self._slots(join.session, join.executor)
         held = {run.run_id: run.epoch for run in join.held}
-        for run_id, epoch, route in slots:
+        for run_id, epoch, name in slots:
             if held.get(run_id) == epoch:
-                executor.held[run_id] = (epoch, kind_of(route))
+                executor.held[run_id] = (epoch, kind_of(name))
             else:  # claimed for it, but the frame was lost: it never began
                 self.channel.later(self.engine.submit(attempts.give_back, GiveBack(run_id=run_id, epoch=epoch, reason="not_started")))
         waiting = await self.engine.read(lambda tx: runs.read(tx, set(held) - set(executor.held)))

@@ -83,6 +83,8 @@ class Child:
     @property
     def memory_bytes(self) -> int:
         """What the run's machine has; 0 when nobody chose one."""
+        if not self.terms.isolated:
+            return 0
         machine = self.push.context.get("machine", {}).get("name") or self.terms.machine
         return MEGABYTES.get(machine or "", 0) << 20
 

@@ -86,6 +86,7 @@ class TaskTerms(msgspec.Struct, frozen=True, array_like=True):
     max_duration: float | None = None
     retry: Retry | None = None
     machine: str | None = None
+    isolated: bool = True  # not: its runs are here only when they are suspects, and no limit of memory is theirs
 
 
 class Terms(_Line, tag="terms", frozen=True, array_like=True):

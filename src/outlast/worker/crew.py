@@ -52,6 +52,7 @@ class Crew:
         on_lost: Callable[[Executor, int | None], None],
         on_refused: Callable[[Executor, str], None],
         make: Callable[..., ExecutorProcess] = ExecutorProcess,
+        isolated: Callable[..., IsolatedExecutor] = IsolatedExecutor,
     ) -> None:
         self.assignment: Assign | None = None  # the session that new executors join
         self.env_vars: dict[str, str] = {}
@@ -60,10 +61,12 @@ class Crew:
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._make = make
+        self._make_isolated = isolated
         self._current: list[Executor] = []
         self._old: set[Executor] = set()
         self._starting: set[Executor] = set()
         self._numbers = 0
+        self._expects = False
         self._background = Background("an executor could not be looked after")
 
     def all(self) -> list[Executor]:
@@ -129,7 +132,7 @@ class Crew:
 
     def _isolated(self) -> IsolatedExecutor:
         o, name = self._options, self._name()
-        return IsolatedExecutor(
+        return self._make_isolated(
             name,
             o.project,
             slots=o.process_slots,
@@ -193,7 +196,26 @@ class Crew:
         if self.is_stopping or executor.drained:
             return
         log.warning("executor died", extra={"executor": executor.name, "exit": status, "running": executor.running})
+        self.expect_suspects()
         await self._replace(executor, RESTART_SECONDS)
+
+    def expect_suspects(self) -> None:
+        """A run that loses two workers is tried again in a process of its own: have an executor of such processes, if there is none."""
+        if not self.is_stopping and not self._expects and not any(isinstance(x, IsolatedExecutor) for x in self._current):
+            self._expects = True
+            self._later(self._start_isolated())
+
+    async def _start_isolated(self) -> None:
+        made = self._isolated()
+        try:
+            ready = await self._start(made)
+        finally:
+            self._expects = False
+        if ready is None:
+            return  # its own output says why; as long as it is needed the server asks again
+        if self.is_stopping:
+            return await made.end()
+        self.adopt([made])
 
     async def _replace(self, executor: Executor, delay: float) -> None:
         while not self.is_stopping:

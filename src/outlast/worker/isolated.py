@@ -34,10 +34,11 @@ from outlast.model.messages import (
 from outlast.worker.attempt import STOP_SECONDS
 from outlast.worker.background import Background
 from outlast.worker.child import OOM_KILLED, Child, oom_kills
+from outlast.worker.connection import WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Line, Pause, Ready
 from outlast.worker.ended import Why
 from outlast.worker.hot import HOT_PROCESSES, HotProcesses
-from outlast.worker.joining import stay_joined
+from outlast.worker.joining import Connect, stay_joined
 from outlast.worker.nursery import Nursery
 from outlast.worker.parking import WaitLimits
 from outlast.worker.relay import Relay
@@ -66,6 +67,8 @@ class IsolatedExecutor:
         log_format: str | None = None,
         spool: Path | None = None,
         env: Mapping[str, str] | None = None,
+        nursery: Callable[..., Nursery] = Nursery,
+        connect: Connect = WebSocketConnection.open,
     ) -> None:
         self.name = name
         self.lag_ms = 0.0
@@ -76,7 +79,8 @@ class IsolatedExecutor:
         self._room = slots
         self._cold_after = limits.cold_after
         self._spool = spool
-        self._nursery = Nursery(project, modules=modules, log_format=log_format, env=env or {}, on_ended=self._child_ended)
+        self._connect = connect
+        self._nursery = nursery(project, modules=modules, log_format=log_format, env=env or {}, on_ended=self._child_ended)
         self._relay = Relay(self, spool)
         self._is_dev = False
         self._paused = False
@@ -92,8 +96,7 @@ class IsolatedExecutor:
     # ---- what the crew asks
 
     @property
-    def pid(self) -> int | None:
-        """Of the zygote: its end is the end of all."""
+    def pid(self) -> int | None:  # of the zygote: its end is the end of all
         return self._nursery.pid
 
     @property
@@ -107,7 +110,6 @@ class IsolatedExecutor:
         return ready
 
     def assign(self, assign: Assign) -> None:
-        """Work for a session."""
         self.session = assign.session
         self._is_dev = assign.is_dev
         if self._serving is not None:
@@ -115,7 +117,7 @@ class IsolatedExecutor:
         else:
             cold_after = self._nursery.terms.cold_after if self._cold_after is None else self._cold_after
             self._background.spawn(self._hot.look(cold_after or None))
-        self._serving = self._background.spawn(stay_joined(self._relay, assign, self._sent_away))
+        self._serving = self._background.spawn(stay_joined(self._relay, assign, self._sent_away, connect=self._connect))
 
     def send(self, line: Line) -> None:
         match line:

@@ -36,6 +36,7 @@ from outlast.model.messages import (
 from outlast.worker.connection import Connection, ConnectionClosed, Outbox, WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Pause
 from outlast.worker.crew import Crew, Executor, Loaded, WorkerRefused
+from outlast.worker.isolated import IsolatedExecutor
 from outlast.worker.lease import Lease, boottime
 from outlast.worker.memory import memory
 from outlast.worker.options import OnDiscovery, WorkerOptions
@@ -57,6 +58,7 @@ class Surroundings:
 
     connect: Callable[[str, str | None], Awaitable[Connection]] = WebSocketConnection.open
     executor: Callable[..., ExecutorProcess] = ExecutorProcess
+    isolated: Callable[..., IsolatedExecutor] = IsolatedExecutor
     clock: Callable[[], float] = boottime
 
 
@@ -84,7 +86,7 @@ class Supervisor:
         self.on_discovery = on_discovery
         self.connected = asyncio.Event()
         self._outbox = Outbox("supervisor")
-        self._crew = Crew(options, on_lost=self._lost, on_refused=self._refused, make=self._around.executor)
+        self._crew = Crew(options, on_lost=self._lost, on_refused=self._refused, make=self._around.executor, isolated=self._around.isolated)
         self._manifest: Manifest | None = None
         self._session: str | None = None
         self._older: list[str] = []  # sessions of earlier code, whose runs have not all ended
@@ -328,6 +330,8 @@ class Supervisor:
         if asked_at is not None:
             self._renew(answer.lease_ms, asked_at)
             self._beats_sent = {n: at for n, at in self._beats_sent.items() if n > answer.n}
+        if answer.suspects:
+            self._crew.expect_suspects()
         by_name = {x.name: x for x in self._crew.all()}
         for run in answer.cancel:
             executor = by_name.get(run.executor)

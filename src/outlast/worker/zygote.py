@@ -186,14 +186,14 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
 
 def _terms(found: Discovery, cannot_fork: str) -> Terms:
     config = found.config
-    tasks = {d.id: _task_terms(d, found) for d in found.manifest.tasks if d.kind == "process"}
+    tasks = {d.id: _task_terms(d, found) for d in found.manifest.tasks}
     return Terms(tasks, config.cold_after, config.retries_in_dev, cannot_fork)
 
 
 def _task_terms(definition: TaskDefinition, found: Discovery) -> TaskTerms:
     options = registry.tasks[definition.id].options
     limit = options.max_duration if options.has_max_duration else found.config.max_duration
-    return TaskTerms(limit, definition.retry, definition.machine or found.config.machine)
+    return TaskTerms(limit, definition.retry, definition.machine or found.config.machine, definition.kind == "process")
 
 
 def _kill_group(pid: int) -> None:
