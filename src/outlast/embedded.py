@@ -55,7 +55,7 @@ class Outlast:
         async_slots: int = 250,
         thread_slots: int = 16,
     ) -> None:
-        self._options = Options(database=database, data=Path(data), schema=schema, grace_ms=0)
+        self._options = Options(database=database, data=Path(data), schema=schema, grace=False)
         self._config = config or Config(retries_in_dev=True)
         self._slots = (async_slots, thread_slots)
         self.runtime: Runtime | None = None

@@ -174,7 +174,7 @@ async def open_house(address: Address, folder: Path, *, travels: bool = True, en
     """`env`: not development unless asked for, where the time to live of ten minutes passes when the clock jumps."""
     clock = FakeClock()
     url = address.url if address.is_postgres else f"sqlite:///{folder / 'outlast.db'}"
-    runtime = Runtime(Options(database=url, schema=address.schema, data=folder, grace_ms=0), clock=clock)
+    runtime = Runtime(Options(database=url, schema=address.schema, data=folder, grace=False), clock=clock)
     await runtime.start()
     client = Client(ServerAddress("http://x", runtime.new_key(env, "t")), transport=httpx.ASGITransport(app=runtime.app))
     connections.use(client)

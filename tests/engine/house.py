@@ -46,7 +46,7 @@ class House:
         self.engine = engine
         self.clock = clock
         self.env_id = env_id
-        self.upkeep = Upkeep(engine, grace_ms=0)
+        self.upkeep = Upkeep(engine)
         self.claimed: list[Claimed] = []
         self.told: list[Told] = []
         self.free = 0

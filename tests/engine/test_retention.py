@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from outlast.engine import tokens, triggers
 from outlast.engine.upkeep import Upkeep
+from outlast.model.requests import BatchCreated, CompleteToken, CreateBatch, CreateToken
 from tests.engine.house import House
 
 DAY = 86_400
@@ -16,9 +18,39 @@ async def test_old_runs_go_and_those_that_wait_hold_up_nothing(house: House) -> 
     house.clock.advance(seconds=8 * DAY)
     young = await house.trigger()
     await house.end((await house.claim())[0])
-    upkeep = Upkeep(house.engine, retention_ms=7 * DAY * 1_000, grace_ms=0)
+    upkeep = Upkeep(house.engine, retention_ms=7 * DAY * 1_000)
     for _ in range(3):
         await upkeep.retention()
     left = {row[0] for row in await house.engine.read(lambda tx: tx.all("SELECT id FROM runs"))}
     assert left == {*waiting, young}
     assert await house.engine.read(lambda tx: tx.all("SELECT 1 FROM run_data WHERE run_id = :id", id=ended)) == []
+
+
+async def test_old_batches_and_tokens_go_with_their_runs(house: House) -> None:
+    await house.work("t")
+
+    async def make(*, ends: bool) -> tuple[str, str]:
+        made = await house.engine.call(triggers.create_batch, CreateBatch(env_id=house.env_id, count=1))
+        assert isinstance(made, BatchCreated)
+        batch = made.batch_id
+        await house.trigger(batch_id=batch, batch_index=0, delay_until=None if ends else house.clock.now() + 100 * DAY * 1_000)
+        token = (await house.engine.call(tokens.create_token, CreateToken(env_id=house.env_id))).token_id
+        if ends:
+            await house.end((await house.claim())[0])
+            await house.engine.call(tokens.complete_token, CompleteToken(token_id=token, env_id=house.env_id, value="1"))
+        return batch, token
+
+    await make(ends=True)
+    waiting = await make(ends=False)
+    house.clock.advance(seconds=8 * DAY)
+    young = await make(ends=True)
+    upkeep = Upkeep(house.engine, retention_ms=7 * DAY * 1_000)
+    await upkeep.retention()
+    for place, table in enumerate(("batches", "waitpoints")):
+        assert {row[0] for row in await house.engine.read(lambda tx, t=table: tx.all(f"SELECT id FROM {t}"))} == {
+            waiting[place],
+            young[place],
+        }
+    left = await house.engine.read(lambda tx: tx.all("SELECT DISTINCT batch_id FROM batch_items"))
+    assert {row[0] for row in left} == {waiting[0], young[0]}
+    await house.assert_sound()

@@ -27,8 +27,9 @@ from outlast.model.requests import (
     Unpark,
     WaitOver,
 )
+from outlast.store import batches as batches_store
 from outlast.store import bulk as bulk_store
-from outlast.store import catalog, events, idempotency, lanes, runs, timers
+from outlast.store import catalog, events, idempotency, lanes, runs, timers, waitpoints
 from outlast.store import gates as gates_store
 from outlast.store import rates as rates_store
 from outlast.store import schedules as schedules_store
@@ -40,6 +41,7 @@ log = logging.getLogger("outlast.upkeep")
 
 STEP = 200  # rows a step looks at
 IDLE_LANE_MS = 3_600_000  # a concurrency key that nobody used for an hour leaves nothing behind
+AWAY_MS = 2 * UPKEEP_MS + 5_000  # a look at leases that comes so late had no database, or no processor
 JUMP_MS = 5_000  # clocks are slewed by less; leases have five seconds of safety
 CHECK_MS = 60_000  # the counters are compared with what they count this often: it reads all entries and slots
 BULK_STEPS = 4  # of a bulk action in a round
@@ -48,15 +50,14 @@ TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
 
 
 class Upkeep:
-    """Runs until cancelled. `grace_ms`: after a start of the server no lease is taken for lost for that long."""
+    """Runs until cancelled."""
 
-    def __init__(self, engine: Engine, *, retention_ms: int | None = None, grace_ms: int = LEASE_MS) -> None:
+    def __init__(self, engine: Engine, *, retention_ms: int | None = None) -> None:
         self.engine = engine
         self.retention_ms = retention_ms
-        self._no_losses_before = engine.clock.now() + grace_ms
-        self._last = 0
+        self._last = 0  # when leases were looked at
         self._last_seconds = 0.0
-        self._pruned_to = ""  # how far retention has come through the runs
+        self._pruned_to: dict[Callable[..., object], str] = {}  # how far retention has come through what has ids
 
     async def run(self) -> None:
         next_slow = next_check = 0.0
@@ -215,25 +216,30 @@ class Upkeep:
 
     async def sessions(self) -> int:
         """Leases that are over, and the slots of workers that are gone."""
-        now, lost = self.engine.clock.now(), 0
-        self._look_at_clock(now)
-        if now >= self._no_losses_before:
-            for session in await self.engine.read(lambda tx: sessions_store.lapsed(tx, now, STEP)):
-                if await self.engine.call(sessions.close_session, CloseSession(session=session, lapsed=True)) is True:
-                    log.warning("worker lost: its lease is over", extra={"session": session})
+        now, seconds, lost = self.engine.clock.now(), asyncio.get_running_loop().time(), 0
+        if self._last and self._was_away(now, seconds):
+            await self.give_back_time(self._last)
+        for session in await self.engine.read(lambda tx: sessions_store.lapsed(tx, now, STEP)):
+            if await self.engine.call(sessions.close_session, CloseSession(session=session, lapsed=True)) is True:
+                log.warning("worker lost: its lease is over", extra={"session": session})
+        self._last, self._last_seconds = now, seconds
         for session in await self.engine.read(lambda tx: sessions_store.closed_with_slots(tx, STEP)):
             lost += await self.lose_slots(session)
         return lost
 
-    def _look_at_clock(self, now: int) -> None:
-        """After a jump of the clock no lease is over for one lease: nobody could renew faster than time goes."""
-        seconds = asyncio.get_running_loop().time()
-        jump = now - self._last - (seconds - self._last_seconds) * 1_000
-        slept = now - self._last
-        if self._last and (jump > JUMP_MS or slept > 2 * LEASE_MS):
-            log.warning("the clock jumped, or this process stood still", extra={"jump_ms": round(jump), "stood_still_ms": slept})
-            self._no_losses_before = now + LEASE_MS
-        self._last, self._last_seconds = now, seconds
+    async def give_back_time(self, since: int | None = None) -> None:
+        """Workers could not renew their leases since then; if nobody knows since when, since the last one that was renewed."""
+        now = self.engine.clock.now()
+        await self.engine.write(lambda tx: sessions_store.give_back_time(tx, now, LEASE_MS, since))
+
+    def _was_away(self, now: int, seconds: float) -> bool:
+        """Whether leases may have gone on while nobody could renew them: no server, no database, or a clock that jumped."""
+        passed = now - self._last
+        jump = passed - (seconds - self._last_seconds) * 1_000
+        if jump > JUMP_MS or passed > AWAY_MS:
+            log.warning("the clock jumped, or this server or its database was away", extra={"jump_ms": round(jump), "away_ms": passed})
+            return True
+        return False
 
     async def lose_slots(self, session: str) -> int:
         lost = 0
@@ -261,8 +267,9 @@ class Upkeep:
         if self.retention_ms is not None:
             before = now - self.retention_ms
             await self.engine.write(lambda tx: events.prune(tx, before, 5_000))
-            after = self._pruned_to
-            _, self._pruned_to = await self.engine.write(lambda tx: runs.prune(tx, before, after, 500))
+            for prune in (runs.prune, batches_store.prune, waitpoints.prune):
+                write = partial(prune, before=before, after=self._pruned_to.get(prune, ""), limit=500)
+                _, self._pruned_to[prune] = await self.engine.write(write)
 
     async def check(self) -> None:
         """Counters against what they count. A difference is a defect of ours: repair it, and say so loudly."""

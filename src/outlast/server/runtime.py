@@ -14,7 +14,6 @@ from starlette.routing import WebSocketRoute
 from outlast.engine.clock import Chance, Clock
 from outlast.engine.engine import Engine
 from outlast.engine.upkeep import Upkeep
-from outlast.model.limits import LEASE_MS
 from outlast.server.alerts.alerts import Alerts
 from outlast.server.alerts.outbound import Network, networks
 from outlast.server.api.env_vars import opened
@@ -49,7 +48,7 @@ class Options:
     burst: float = 1.0
     retention_days: float | None = None
     unknown_tasks: str = "park"
-    grace_ms: int = LEASE_MS
+    grace: bool = True  # workers get back the time in which there was no server
     open_dashboard: bool = False  # nobody on this machine signs in
     payload_store: str | None = None  # a folder, or s3://, gs://, az://; None: payloads in the data folder
     max_token_seconds: int = 86_400  # the longest life of a public token
@@ -114,9 +113,9 @@ class Runtime:
     async def start(self) -> None:
         await self.engine.start()
         retention = self.options.retention_days
-        upkeep = self.upkeep = Upkeep(
-            self.engine, retention_ms=int(retention * 86_400_000) if retention else None, grace_ms=self.options.grace_ms
-        )
+        upkeep = self.upkeep = Upkeep(self.engine, retention_ms=int(retention * 86_400_000) if retention else None)
+        if self.options.grace:  # before the first worker comes back
+            await upkeep.give_back_time()
         self._upkeep = asyncio.get_running_loop().create_task(upkeep.run())
         self.engine.spawn(sweep(self.context))
         self.engine.spawn(self._alerts.run())

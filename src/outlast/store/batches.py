@@ -110,3 +110,27 @@ def move_items(tx: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
 
 def _batch(row: Row) -> Batch:
     return Batch(**dict(zip(_NAMES, row, strict=True)))
+
+
+def prune(tx: Connection, before: int, after: str, limit: int) -> tuple[int, str]:
+    """Delete batches that ended before that time, and whose parent and runs are over; as `runs.prune`."""
+    rows = tx.all(
+        "SELECT b.id, COALESCE(b.completed_at, b.aborted_at), b.created_at, p.id, p.finished_at FROM"
+        " (SELECT id, completed_at, aborted_at, created_at, parent_id FROM batches WHERE id > :after ORDER BY id LIMIT :limit) b"
+        " LEFT JOIN runs p ON p.id = b.parent_id ORDER BY b.id",
+        after=after,
+        limit=limit,
+    )
+    following = rows[-1][0] if len(rows) == limit and rows[-1][2] < before else ""
+    ended = [row[0] for row in rows if row[1] is not None and row[1] < before and (row[3] is None or row[4] is not None)]
+    if not ended:
+        return 0, following
+    busy = tx.all(  # of an aborted one runs may still go on
+        "SELECT DISTINCT i.batch_id FROM batch_items i JOIN runs r ON r.id = i.run_id"
+        " WHERE i.batch_id {in:ids} AND r.batch_id = i.batch_id AND r.finished_at IS NULL",
+        ids=ended,
+    )
+    if ids := sorted(set(ended) - {row[0] for row in busy}):
+        tx.execute("DELETE FROM batch_items WHERE batch_id {in:ids}", ids=ids)
+        tx.execute("DELETE FROM batches WHERE id {in:ids}", ids=ids)
+    return len(ids), following

@@ -53,6 +53,18 @@ def lapsed(tx: Connection, before: int, limit: int) -> list[str]:
     return [row[0] for row in rows]
 
 
+def give_back_time(tx: Connection, now: int, lease_ms: int, since: int | None) -> None:
+    """Leases that were not over then run for as much longer as nobody could renew them, but no longer than a new one."""
+    rows = tx.all("SELECT id, lease_until FROM sessions WHERE state = 'open' ORDER BY id {for_update}")
+    began = since if since is not None else max((row[1] for row in rows), default=now) - lease_ms
+    if began < now:
+        tx.execute(
+            "UPDATE sessions SET lease_until = {least}(lease_until + :gone, :longest)"
+            " WHERE state = 'open' AND lease_until >= :began AND lease_until < :longest",
+            gone=now - began, longest=now + lease_ms, began=began,
+        )  # fmt: skip
+
+
 def open_among(tx: Connection, ids: Collection[str]) -> Later[set[str]]:
     """Those of them whose writes count."""
     rows = tx.ask("SELECT id FROM sessions WHERE id {in:ids} AND state = 'open'", ids=sorted(ids))

@@ -92,3 +92,17 @@ def save(tx: Connection, tokens: Collection[Token]) -> None:
 
 def _token(row: Row) -> Token:
     return Token(**dict(zip(_NAMES, row, strict=True)))
+
+
+def prune(tx: Connection, before: int, after: str, limit: int) -> tuple[int, str]:
+    """Delete tokens that were completed, or ran out of time, before that time and hold no key any more; as `runs.prune`."""
+    rows = tx.all(
+        "SELECT id, completed_at, created_at, idempotency_expires_at FROM waitpoints WHERE id > :after ORDER BY id LIMIT :limit",
+        after=after,
+        limit=limit,
+    )
+    following = rows[-1][0] if len(rows) == limit and rows[-1][2] < before else ""
+    ids = [row[0] for row in rows if row[1] is not None and row[1] < before and (row[3] is None or row[3] < before)]
+    if ids:
+        tx.execute("DELETE FROM waitpoints WHERE id {in:ids} AND status <> 'WAITING'", ids=ids)
+    return len(ids), following

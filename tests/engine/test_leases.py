@@ -1,0 +1,52 @@
+"""Leases: over only when the worker could have renewed them."""
+
+from __future__ import annotations
+
+from outlast.engine import sessions
+from outlast.engine.upkeep import Upkeep
+from outlast.model.requests import Beats
+from outlast.model.run import Execution
+from tests.engine.house import House
+
+
+async def executes(house: House, run_id: str) -> bool:
+    return (await house.run(run_id)).execution is Execution.EXECUTING
+
+
+async def test_point_19_the_time_without_a_server_counts_for_no_lease(house: House) -> None:
+    """A worker that died before the servers did is still found as soon as it would have been."""
+    await house.work("t", hash="1")
+    lost, dead = await house.trigger(), house.session
+    await house.claim()
+    house.clock.advance(seconds=25)
+    await house.work("t", hash="1")
+    kept = await house.trigger()
+    await house.claim()
+    house.clock.advance(seconds=100)  # no server, or no database
+    upkeep = Upkeep(house.engine)
+    await upkeep.give_back_time()
+    await upkeep.give_back_time()  # by another server: nothing more to give
+    assert await upkeep.sessions() == 0
+    house.clock.advance(seconds=4)
+    assert await upkeep.sessions() == 0
+    house.clock.advance(seconds=2)
+    assert await upkeep.sessions() == 1
+    assert (await executes(house, lost), await executes(house, kept)) == (False, True)
+    assert dead != house.session
+    house.clock.advance(seconds=10)
+    assert not await house.engine.call(sessions.beat, Beats(session=house.session))  # it has come back, and is told nothing bad
+
+
+async def test_point_27_a_clock_that_jumps_ends_no_lease_at_once(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    await house.claim()
+    await house.upkeep.sessions()
+    house.clock.advance(seconds=3_600)
+    assert await house.upkeep.sessions() == 0
+    assert await executes(house, run_id)
+    house.clock.advance(seconds=11)
+    await house.engine.call(sessions.beat, Beats(session=house.session))
+    house.clock.advance(seconds=11)
+    assert await house.upkeep.sessions() == 0
+    assert await executes(house, run_id)
