@@ -51,7 +51,7 @@ class SimulatedNursery(Nursery):
         if zygote is None or not zygote.alive:
             raise OSError("the zygote has ended")
         node = self._children[number] = Node(f"{zygote.name}{number}", zygote.loop, zygote)
-        ours, theirs = _Line(), _Line()
+        ours, theirs = _Line(zygote.loop), _Line(zygote.loop)
         ours.other, theirs.other = theirs, ours
         node.on_death += [partial(ours.post, None), partial(self._say_ended, number)]
         node.spawn(self._run(node, theirs))
@@ -97,7 +97,8 @@ class SimulatedNursery(Nursery):
 class _Line(FrameLine):
     """A socket pair in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self.other: _Line | None = None
         self._bodies: asyncio.Queue[bytes | None] = asyncio.Queue()
 
@@ -106,7 +107,7 @@ class _Line(FrameLine):
         self.other.post(body)
 
     def post(self, body: bytes | None) -> None:
-        asyncio.get_running_loop().call_later(LINE_SECONDS, self._bodies.put_nowait, body, context=NOWHERE)
+        self._loop.call_later(LINE_SECONDS, self._bodies.put_nowait, body, context=NOWHERE)
 
     async def get(self) -> bytes | None:
         return await self._bodies.get()
