@@ -122,7 +122,8 @@ class End:
     def _post(self, data: bytes | None) -> None:
         assert self.other is not None
         loop = self.network.loop
-        self._last = max(self._last, loop.time() + self.network.latency(), self.network.healed_at(self.node, self.other.node))
+        # timers of one moment come in any order
+        self._last = max(self._last + 1e-9, loop.time() + self.network.latency(), self.network.healed_at(self.node, self.other.node))
         loop.call_at(self._last, self.other.deliver, data, context=NOWHERE)
 
     def deliver(self, data: bytes | None) -> None:

@@ -181,13 +181,15 @@ class _Line:
 
     def __init__(self, node: Node) -> None:
         self.other: _Line | None = None
+        self._last = 0.0
         self._node = node
         self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
 
     def send(self, line: Line) -> None:
         assert self.other is not None
         loop = asyncio.get_running_loop()
-        loop.call_later(LINE_SECONDS, self.other._lines.put_nowait, line, context=NOWHERE)
+        self._last = max(self._last + 1e-9, loop.time() + LINE_SECONDS)  # timers of one moment come in any order
+        loop.call_at(self._last, self.other._lines.put_nowait, line, context=NOWHERE)
 
     async def receive(self) -> Line | None:
         return await self._lines.get()

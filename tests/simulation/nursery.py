@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -101,13 +102,18 @@ class _Line(FrameLine):
         self._loop = loop
         self.other: _Line | None = None
         self._bodies: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._on_its_way: deque[bytes | None] = deque()  # timers of one moment come in any order
 
     def put(self, body: bytes) -> None:
         assert self.other is not None
         self.other.post(body)
 
     def post(self, body: bytes | None) -> None:
-        self._loop.call_later(LINE_SECONDS, self._bodies.put_nowait, body, context=NOWHERE)
+        self._on_its_way.append(body)
+        self._loop.call_later(LINE_SECONDS, self._arrive, context=NOWHERE)
+
+    def _arrive(self) -> None:
+        self._bodies.put_nowait(self._on_its_way.popleft())
 
     async def get(self) -> bytes | None:
         return await self._bodies.get()

@@ -15,6 +15,9 @@ import psycopg
 
 from tests.torture.cluster import Cluster
 
+RECONNECT_SECONDS = 3.0  # until workers are connected to another server
+STOP_SECONDS = 15.0
+
 
 @dataclass(slots=True)
 class Kills:
@@ -23,9 +26,17 @@ class Kills:
     at: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     workers: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])  # with the pid
     executors: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+    # from when to when some worker, or any, may not have reached a server
+    spans: list[tuple[float, float, int | None]] = field(default_factory=list[tuple[float, float, int | None]])
 
     def note(self, what: str) -> None:
         self.at.setdefault(what, []).append(time.time())
+
+    def breaks(self, seconds: float, worker: int | None = None) -> None:
+        self.spans.append((time.time(), time.time() + seconds, worker))
+
+    def were_broken(self, at: float, worker: int) -> bool:
+        return any(begin <= at + 1.0 and at <= end and who in (None, worker) for begin, end, who in self.spans)
 
 
 class Nemesis:
@@ -48,14 +59,14 @@ class Nemesis:
         ]
         if self._restart is not None:
             plan += [
-                ("database restarted", 150, self._restart),
+                ("database restarted", 150, self._restart_database),
                 ("database connection killed", 5, self.kill_backend),
                 ("partition", 60, self.partition),
             ]
         self._tasks = [asyncio.create_task(self._often(*part)) for part in plan]
         once: list[tuple[str, Callable[[], Awaitable[None]]]] = [("new code deployed", self.cluster.deploy)]
         if self._restart is not None:
-            once.append(("database restarted", self._restart))  # also when the dice would not have it
+            once.append(("database restarted", self._restart_database))  # also when the dice would not have it
         self._tasks += [asyncio.create_task(self._once(random.uniform(0.2, 0.6) * seconds, *part)) for part in once]
 
     async def stop(self) -> None:
@@ -66,6 +77,11 @@ class Nemesis:
             with contextlib.suppress(ProcessLookupError):
                 worker.send_signal(signal.SIGCONT)
         await self.cluster.fill_up()
+
+    async def _restart_database(self) -> None:
+        assert self._restart is not None
+        self.kills.breaks(STOP_SECONDS)
+        await self._restart()
 
     async def _often(self, what: str, seconds: float, do: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -97,6 +113,7 @@ class Nemesis:
     async def kill_server(self) -> None:
         if self.cluster.servers:
             server = random.choice(list(self.cluster.servers.values()))
+            self.kills.breaks(RECONNECT_SECONDS)
             server.kill()
             await asyncio.to_thread(server.wait)
             await self._replace()
@@ -105,7 +122,9 @@ class Nemesis:
         if self.cluster.workers:
             worker = random.choice(self.cluster.workers)
             pids = [worker.pid, *self.cluster.executors(worker)]
-            for signal_, seconds in ((signal.SIGSTOP, random.uniform(35, 60)), (signal.SIGCONT, 0)):
+            still = random.uniform(35, 60)
+            self.kills.breaks(still + RECONNECT_SECONDS, worker.pid)
+            for signal_, seconds in ((signal.SIGSTOP, still), (signal.SIGCONT, 0)):
                 for pid in pids:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal_)
@@ -114,12 +133,14 @@ class Nemesis:
     async def drain_worker(self) -> None:
         if self.cluster.workers:
             worker = random.choice(self.cluster.workers)
+            self.kills.breaks(STOP_SECONDS, worker.pid)
             worker.terminate()
             await self._ended(worker)
 
     async def drain_server(self) -> None:
         if self.cluster.servers:
             server = random.choice(list(self.cluster.servers.values()))
+            self.kills.breaks(STOP_SECONDS)
             server.terminate()
             await self._ended(server)
 
@@ -132,10 +153,13 @@ class Nemesis:
         await self.cluster.fill_up()
 
     async def reset(self) -> None:
+        self.kills.breaks(RECONNECT_SECONDS)
         self.cluster.balancer.reset(random.choice((0.3, 1.0)))
 
     async def partition(self) -> None:
-        self.cluster.balancer.stand_still(0.5, random.uniform(5, 40))
+        seconds = random.uniform(5, 40)
+        self.kills.breaks(seconds + RECONNECT_SECONDS)
+        self.cluster.balancer.stand_still(0.5, seconds)
 
     async def kill_backend(self) -> None:
         def kill() -> None:

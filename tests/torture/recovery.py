@@ -1,8 +1,9 @@
 """How long it took until what was killed went on.
 
 Of a killed worker or executor: from the kill to the next start of the code of each run that *executed* there, as the database's
-history tells; a run that waited held no slot, lost nothing, and goes on when its wait is over. A run whose next worker was killed, too,
-before its code began is counted by itself: two kills lie in that time.
+history tells; a run that waited held no slot, lost nothing, and goes on when its wait is over. The targets are for one thing broken:
+kills while connections to servers were broken, too, and runs whose next worker was lost before their code began, are only in the
+figures of all.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Loss:
 
     what: str
     run: str
+    worker: int
     at: float
     seconds: float  # until its code started again
     claims: int  # until then: more than one, and the first was in vain
@@ -75,9 +77,11 @@ class Past:
         if not self._executed(run, at):
             return None
         since = [change for change in self.changes[run] if at <= change.at <= after[0]]
+        if not any("worker lost" in change.kind for change in since):
+            return None  # its word had left before it died
         story = ", ".join(f"{change.kind} +{change.at - at:.2f}" for change in since)
         claims = sum(1 for change in since if any(claim in change.kind for claim in CLAIMS))
-        return Loss(what, run, at, after[0] - at, claims, story)
+        return Loss(what, run, before[-1][1], at, after[0] - at, claims, story)
 
     def _executed(self, run: str, at: float) -> bool:
         changes = self.changes[run]
@@ -92,8 +96,8 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
     told: list[str] = []
     for what, killed in (("worker", kills.workers), ("executor", kills.executors)):
         losses = sorted((loss for at, pid in killed for loss in past.losses(f"{what} killed", at, pid)), key=lambda loss: loss.seconds)
-        once, again = [x for x in losses if x.claims <= 1], [x for x in losses if x.claims > 1]
-        for name, some in ((f"{what} killed → its runs start", once), (f"{what} killed, and the next one too → its runs start", again)):
+        quiet = [x for x in losses if x.claims <= 1 and not kills.were_broken(x.at, x.worker)]
+        for name, some in ((f"{what} killed → its runs start", quiet), (f"{what} killed → its runs start, all", losses)):
             if some:
                 figures[name] = summary([loss.seconds for loss in some])
         told += [str(loss) for loss in reversed(losses[-SLOWEST:])]
