@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from outlast.engine.claim import Claimed
 from outlast.model.manifest import QueueDefinition, TaskDefinition
 from outlast.model.rate import Rate
 from outlast.model.requests import DebounceBy
+from outlast.model.run import Status
 from outlast.store import runs
 from tests.databases import Address, fresh_schema
 from tests.engine.house import START, FakeClock, House, open_house
@@ -29,7 +31,24 @@ TASKS = [
     TaskDefinition(id="rated", queue=QueueDefinition(name="rated", rate=RATE)),
     TaskDefinition(id="single", singleton="queue"),
     TaskDefinition(id="only", singleton="skip"),
+    TaskDefinition(id="late"),
 ]
+MAX_DELAY_MS = 8_000
+
+
+@dataclass
+class Pushed:
+    """What debounce says of the run of one key, worked out without the engine."""
+
+    run_id: str
+    first_at: int
+    due_at: int
+    payload: str
+
+
+def due(now: int, seconds: int) -> int:
+    """Delays count in whole seconds, rounded up."""
+    return -(-(now + seconds * 1_000) // 1_000) * 1_000
 
 
 def machine(address: Callable[[], Any], servers: int) -> type[RuleBasedStateMachine]:
@@ -43,6 +62,7 @@ def machine(address: Callable[[], Any], servers: int) -> type[RuleBasedStateMach
             self.executing: list[tuple[House, Claimed]] = []
             self.starts: list[tuple[str, str, int]] = []
             self.made: list[str] = []
+            self.pushed: dict[str, Pushed] = {}
             self.turn = 0
             self.place = address()
             where = self.place.__enter__()
@@ -63,17 +83,66 @@ def machine(address: Callable[[], Any], servers: int) -> type[RuleBasedStateMach
         def trigger(self, task: str, key: str) -> None:
             self.made.append(self.do(self.house.trigger(task, concurrency_key=key)))
 
-        @rule(key=KEYS, seconds=st.integers(1, 4))
-        def debounce(self, key: str, seconds: int) -> None:
-            by = DebounceBy(key=key, delay_ms=seconds * 1_000, max_delay_ms=8_000)
-            self.made.append(self.do(self.house.trigger("rated", debounce=by, concurrency_key=key)))
+        @rule(task=st.sampled_from(["only", "single"]), key=KEYS)
+        def trigger_at_once(self, task: str, key: str) -> None:
+            """On all servers in one moment."""
+            made = self.together(house.trigger(task, concurrency_key=key) for house in self.houses * 2)
+            assert task != "only" or len(set(made)) == 1, made
+            self.made += made
 
-        @rule(n=st.integers(1, 6))
-        def claim(self, n: int) -> None:
-            house = self.house
-            for claimed in self.do(house.claim(n)):
+        @rule(key=KEYS, seconds=st.integers(1, 4), mode=st.sampled_from(["leading", "trailing"]), payload=st.sampled_from("123"))
+        def debounce(self, key: str, seconds: int, mode: Any, payload: str) -> None:
+            """On all servers in one moment: one run, which is the one of the key if it waits and may be pushed that far."""
+            by = DebounceBy(key=key, delay_ms=seconds * 1_000, max_delay_ms=MAX_DELAY_MS, mode=mode)
+            known, at = self.pushed.get(key), due(self.clock.now(), seconds)
+            if known is not None and (not self.is_delayed(known.run_id) or at > known.first_at + MAX_DELAY_MS):
+                known = None
+            made = self.together(house.trigger("late", debounce=by, payload=payload, concurrency_key=key) for house in self.houses * 2)
+            assert len(set(made)) == 1, made
+            assert known is None or made[0] == known.run_id
+            assert known is not None or made[0] not in self.made
+            found = known or Pushed(made[0], self.clock.now(), at, payload)
+            found.due_at = max(found.due_at, at)
+            found.payload = payload if mode == "trailing" else found.payload
+            self.pushed[key] = found
+            self.made.append(made[0])
+
+        def is_delayed(self, run_id: str) -> bool:
+            return self.do(self.houses[0].run(run_id)).status is Status.DELAYED
+
+        def together(self, work: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+            async def all_of() -> list[Any]:
+                return await asyncio.gather(*work)
+
+            return self.do(all_of())
+
+        @rule(n=st.integers(1, 6), at_once=st.booleans())
+        def claim(self, n: int, at_once: bool = False) -> None:
+            heads, held = self.waiting(), Counter((claimed.run.task, claimed.run.concurrency_key or "") for _, claimed in self.executing)
+            houses = self.houses if at_once else [self.house]
+            got = [(h, c) for h, found in zip(houses, self.together(h.claim(n) for h in houses), strict=True) for c in found]
+            for house, claimed in got:
                 self.executing.append((house, claimed))
                 self.starts.append((claimed.run.task, claimed.run.concurrency_key or "", self.clock.now()))
+                self.started_in_time(claimed)
+            keys = {c.run.concurrency_key or "" for _, c in got if c.run.task == "limited"}
+            for before in heads.keys() - keys:
+                passed = [key for key in keys if heads[before] < heads[key]]
+                assert not passed or held["limited", before] >= 2, f"{passed} went past {before}"
+
+        def waiting(self) -> dict[str, int]:
+            """Where the first entry of each key of the limited queue stands."""
+            sql = (
+                "SELECT l.key, min(l.head) FROM lanes l JOIN queues q ON q.id = l.queue_id"
+                " WHERE q.name = 'limited' AND l.queued > 0 GROUP BY l.key"
+            )
+            return dict(self.do(self.houses[0].engine.read(lambda tx: tx.all(sql))))
+
+        def started_in_time(self, claimed: Claimed) -> None:
+            for pushed in self.pushed.values():
+                if pushed.run_id == claimed.run.id:
+                    assert self.clock.now() >= pushed.due_at
+                    assert claimed.data.payload == pushed.payload
 
         @precondition(lambda self: bool(self.executing))
         @rule(which=st.integers(0, 50), outcome=st.sampled_from(["ok", "failed"]))
@@ -105,6 +174,23 @@ def machine(address: Callable[[], Any], servers: int) -> type[RuleBasedStateMach
             assert all(n <= 2 for (task, _), n in held.items() if task == "limited"), held
             assert sum(n for (task, _), n in held.items() if task == "limited") <= 3, held
             assert all(n <= 1 for (task, _), n in held.items() if task in ("single", "only")), held
+
+        @invariant()
+        def singletons_are_alone(self) -> None:
+            """Also of those that wait for a worker: beyond one they are in line, or not made at all."""
+            sql = (
+                "SELECT task, concurrency_key, status FROM runs WHERE task IN ('single', 'only')"
+                " AND status NOT IN ('COMPLETED', 'FAILED', 'CANCELED')"
+            )
+            rows = self.do(self.houses[0].engine.read(lambda tx: tx.all(sql)))
+            alone = Counter((task, key) for task, key, status in rows if task == "only" or status != "DELAYED")
+            assert all(n == 1 for n in alone.values()), rows
+
+        @invariant()
+        def debounced_runs_are_due_when_their_last_trigger_said(self) -> None:
+            for pushed in self.pushed.values():
+                run = self.do(self.houses[0].run(pushed.run_id))
+                assert run.status is not Status.DELAYED or run.due_at == pushed.due_at <= pushed.first_at + MAX_DELAY_MS
 
         @invariant()
         def rates_hold(self) -> None:
