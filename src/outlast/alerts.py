@@ -1,4 +1,4 @@
-"""`alerts`: tell people and programs of failed and finished runs, and of slow queues."""
+"""`alerts`: tell people and programs of failed and finished runs, of slow queues, and of new versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from outlast.client.answers import AlertChannel, AlertDelivery
 from outlast.client.calls import call
 from outlast.pending import Pending
 
-Event = Literal["run.failed", "run.finished", "queue.latency"]
+Event = Literal["run.failed", "run.finished", "queue.latency", "deployment.success"]
 
 
 def create(
@@ -38,6 +38,33 @@ def create(
 def list() -> Pending[Sequence[AlertChannel]]:
     """All channels of the environment."""
     return call("alerts.list()", requests.list_alerts())
+
+
+def retrieve(channel: str) -> Pending[AlertChannel]:
+    """One channel, by its id."""
+    return call("alerts.retrieve(…)", requests.retrieve_alert(channel))
+
+
+def update(
+    channel: str,
+    *,
+    name: str | None = None,
+    target: str | None = None,
+    events: Sequence[Event] | None = None,
+    tasks: Sequence[str] | None = None,
+    enabled: bool | None = None,
+    latency_seconds: int | None = None,
+) -> Pending[AlertChannel]:
+    """Change a channel; what is not given stays as it is. One that is not `enabled` is told of nothing, also not later.
+
+    Raises:
+        ApiError: 422 as of `create`.
+    """
+    given = {
+        "name": name, "target": target, "events": events and [*events], "tasks": tasks if tasks is None else [*tasks], "enabled": enabled,
+        "latencySeconds": latency_seconds,
+    }  # fmt: skip
+    return call("alerts.update(…)", requests.update_alert(channel, {key: value for key, value in given.items() if value is not None}))
 
 
 def delete(channel: str) -> Pending[str]:

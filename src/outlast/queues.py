@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from outlast.client import requests
+from outlast.client import flow, requests
 from outlast.client.answers import QueueState
 from outlast.client.calls import Pages, call
 from outlast.errors import ConfigurationError
@@ -139,3 +139,13 @@ def override_concurrency_limit(name: str, limit: int, *, type: Kind = "custom") 
 def reset_concurrency_limit(name: str, *, type: Kind = "custom") -> Pending[QueueState]:
     """Back to the limit that the code says."""
     return call("queues.reset_concurrency_limit(…)", requests.reset_queue(name, type))
+
+
+def pause_environment() -> Pending[None]:
+    """Start nothing new in the whole environment; what executes goes on, and triggers are taken."""
+    return call("queues.pause_environment()", flow.pause_environment("pause"))
+
+
+def resume_environment() -> Pending[None]:
+    """Start runs of a paused environment again."""
+    return call("queues.resume_environment()", flow.pause_environment("resume"))

@@ -153,6 +153,8 @@ class queues:
     resume = staticmethod(blocking(_queues.resume))
     override_concurrency_limit = staticmethod(blocking(_queues.override_concurrency_limit))
     reset_concurrency_limit = staticmethod(blocking(_queues.reset_concurrency_limit))
+    pause_environment = staticmethod(blocking(_queues.pause_environment))
+    resume_environment = staticmethod(blocking(_queues.resume_environment))
 
 
 class bulk:
@@ -184,6 +186,8 @@ class alerts:
 
     create = staticmethod(blocking(_alerts.create))
     list = staticmethod(blocking(_alerts.list))
+    retrieve = staticmethod(blocking(_alerts.retrieve))
+    update = staticmethod(blocking(_alerts.update))
     delete = staticmethod(blocking(_alerts.delete))
     deliveries = staticmethod(blocking(_alerts.deliveries))
 

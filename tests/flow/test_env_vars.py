@@ -16,7 +16,7 @@ from outlast.model.dotenv import parse_dotenv
 from outlast.server.runtime import Options, Runtime
 from outlast.server.vault import Vault, load_key
 from outlast.store.database import DatabaseUnusable
-from outlast.worker.supervisor import dotenv_of
+from outlast.worker.environment import dotenv_of
 from tests.server.conftest import Server
 from tests.server.conftest import server as server
 

@@ -156,8 +156,9 @@ class Year:
         else:
             alive = [await self.servers.tick(n)]
         faults.hook = None
-        if any(alive) or (strike is not None and strike.name == "fire.after_commit"):
-            for e in self.expected:
+        committed = sum(alive) + (strike is not None and strike.struck and strike.name == "fire.after_commit")
+        for e in self.expected:
+            for _ in range(committed):  # the second finds what the first left: beyond twenty times at once
                 e.look(now, is_busy=e.s.id in busy)
         await self.work(self.chance.choice([0, 1, 2, 20, 20]))
 
@@ -195,6 +196,11 @@ class Year:
         [[left]] = await self.first.engine.read(lambda tx: tx.all("SELECT count(*) FROM runs WHERE execution <> 'FINISHED'"))
         assert left == 0
         await self.first.assert_sound()
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL", "outlast.engine")  # a failed flush is what is meant here
 
 
 async def live(address: Address, days: int, seed: int) -> None:

@@ -31,6 +31,7 @@ from outlast.model.messages import (
     Release,
     RunPush,
     ToWorker,
+    Variables,
     Welcome,
     decode_from_worker,
     encode_frame,
@@ -153,7 +154,7 @@ class Desk:
         match message:
             case Hello():
                 self._sessions += 1
-                return [Welcome(f"s{self._sessions}", "20260101.1", self.lease_ms, "token", self.env, 0, self.env_vars)]
+                return [Welcome(f"s{self._sessions}", "20260101.1", self.lease_ms, "token", self.env, 0, Variables(self.env_vars))]
             case Attach():
                 return [Attached(self.lease_ms)]
             case Beat():

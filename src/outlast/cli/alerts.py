@@ -6,10 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from outlast.cli.options import Json
 from outlast.cli.output import details, plainly, table
 
-app = typer.Typer(no_args_is_help=True, help="Tell people and programs of failed and finished runs.")
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+app = typer.Typer(no_args_is_help=True, help="Tell people and programs of runs, slow queues and new versions.")
+
+Events = Annotated[list[str] | None, typer.Option(help="run.failed, run.finished, queue.latency, deployment.success; several times.")]
+Tasks = Annotated[list[str] | None, typer.Option(help="Only of these tasks; several times.")]
+Latency = Annotated[int, typer.Option(help="How long a run may wait before its queue is slow.")]
 
 
 def _row(c: Any) -> dict[str, Any]:
@@ -31,15 +35,46 @@ def alerts_create(
     name: str,
     target: str,
     kind: Annotated[str, typer.Option("--type", help="webhook, slack or email.")] = "webhook",
-    event: Annotated[list[str] | None, typer.Option(help="run.failed, run.finished, queue.latency.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Only of these tasks.")] = None,
+    event: Events = None,
+    task: Tasks = None,
+    latency_seconds: Latency = 300,
+    as_json: Json = False,
 ) -> None:
     """Make a channel; the secret that signs its webhooks is shown this once."""
     from outlast.sync import alerts
 
     given: Any = {"type": kind, "events": event or ["run.failed"]}
-    made = alerts.create(name, target=target, tasks=task or [], **given)
-    details({**_row(made), "secret": made.secret}, as_json=False)
+    made = alerts.create(name, target=target, tasks=task or [], latency_seconds=latency_seconds, **given)
+    details({**_row(made), "secret": made.secret}, as_json=as_json)
+
+
+@app.command("show")
+@plainly
+def alerts_show(channel: str, as_json: Json = False) -> None:
+    """One channel."""
+    from outlast.sync import alerts
+
+    details(_row(alerts.retrieve(channel)), as_json=as_json)
+
+
+@app.command("update")
+@plainly
+def alerts_update(
+    channel: str,
+    name: str | None = None,
+    target: str | None = None,
+    event: Events = None,
+    task: Tasks = None,
+    enabled: Annotated[bool | None, typer.Option(help="Whether it is told of anything.")] = None,
+    latency_seconds: Annotated[int | None, typer.Option(help="How long a run may wait before a queue is slow.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Change a channel; what is not given stays as it is."""
+    from outlast.sync import alerts
+
+    given: Any = {"events": event}
+    new = alerts.update(channel, name=name, target=target, tasks=task, enabled=enabled, latency_seconds=latency_seconds, **given)
+    details(_row(new), as_json=as_json)
 
 
 @app.command("delete")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
 import typer
 
+from outlast.cli.options import Json
 from outlast.cli.output import details, fail, plainly, table
 
 app = typer.Typer(no_args_is_help=True, help="Cancel or replay many runs at once.")
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Runs = Annotated[list[str] | None, typer.Argument(help="Ids of runs; without them the filters say which.")]
+Many = Annotated[list[str] | None, typer.Option(help="One of these; several times.")]
 Wait = Annotated[bool, typer.Option(help="Wait until it is over.")]
 
 
@@ -29,35 +32,49 @@ def _row(a: Any) -> dict[str, Any]:
     }
 
 
-@app.command("cancel")
-@plainly
-def bulk_cancel(
-    runs: Runs = None, status: str | None = None, task: str | None = None, tag: str | None = None, queue: str | None = None,
-    period: str | None = None, name: str | None = None, wait: Wait = False, as_json: Json = False,
-) -> None:  # fmt: skip
-    """Cancel runs: those named, or all that match every filter."""
-    _begin("cancel", runs, {"status": status, "task": task, "tag": tag, "queue": queue, "period": period}, name, wait, as_json)
+def _command(verb: Literal["cancel", "replay"]) -> None:
+    @plainly
+    def command(
+        runs: Runs = None,
+        status: Many = None,
+        task: Many = None,
+        tag: Many = None,
+        queue: Many = None,
+        version: Many = None,
+        batch: str | None = None,
+        schedule: str | None = None,
+        created_from: Annotated[datetime | None, typer.Option(help="Made from then on.")] = None,
+        created_to: Annotated[datetime | None, typer.Option(help="Made until then.")] = None,
+        period: Annotated[str | None, typer.Option(help="Made in the last 1h, 7d …; 7d unless a time is given.")] = None,
+        name: Annotated[str | None, typer.Option(help="What the action is called.")] = None,
+        wait: Wait = False,
+        as_json: Json = False,
+    ) -> None:
+        filters = {
+            "status": status, "task": task, "tag": tag, "queue": queue, "version": version, "batch": batch, "schedule": schedule,
+            "created_from": _in_utc(created_from), "created_to": _in_utc(created_to), "period": period,
+        }  # fmt: skip
+        _begin(verb, runs, {key: value for key, value in filters.items() if value}, name, wait, as_json)
+
+    app.command(verb, help=f"{verb.capitalize()} runs: those named, or all that match every filter.")(command)
 
 
-@app.command("replay")
-@plainly
-def bulk_replay(
-    runs: Runs = None, status: str | None = None, task: str | None = None, tag: str | None = None, queue: str | None = None,
-    period: str | None = None, name: str | None = None, wait: Wait = False, as_json: Json = False,
-) -> None:  # fmt: skip
-    """Replay runs: those named, or all that match every filter."""
-    _begin("replay", runs, {"status": status, "task": task, "tag": tag, "queue": queue, "period": period}, name, wait, as_json)
+def _in_utc(at: datetime | None) -> datetime | None:
+    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
-def _begin(verb: str, runs: list[str] | None, filters: dict[str, str | None], name: str | None, wait: bool, as_json: bool) -> None:
+def _begin(verb: str, runs: list[str] | None, filters: Mapping[str, Any], name: str | None, wait: bool, as_json: bool) -> None:
     from outlast.sync import bulk
 
-    given: dict[str, Any] = {key: value for key, value in filters.items() if value is not None}
-    if bool(runs) == bool(given):
-        fail("name runs, or give at least one filter (--status, --task, --tag, --queue, --period), not both")
+    if bool(runs) == bool(filters):
+        fail("name runs, or give at least one filter (--status, --task, --tag, …), not both")
     begin = getattr(bulk, verb)
-    action: str = begin(run_ids=runs, name=name) if runs else begin(filter=bulk.filter(**given), name=name)
+    action: str = begin(run_ids=runs, name=name) if runs else begin(filter=bulk.filter(**filters), name=name)
     details(_row(bulk.poll(action) if wait else bulk.retrieve(action)), as_json=as_json)
+
+
+_command("cancel")
+_command("replay")
 
 
 @app.command("list")

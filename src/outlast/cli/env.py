@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from outlast.cli.options import Json
 from outlast.cli.output import details, fail, plainly, table
 
-app = typer.Typer(no_args_is_help=True, help="Variables that runs find in their environment.")
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+app = typer.Typer(no_args_is_help=True, help="Variables that runs find in their environment; pause and resume it.")
 Secret = Annotated[bool, typer.Option(help="Never show the values again.")]
 
 
@@ -95,6 +95,26 @@ def env_pull(file: Path, force: bool = False) -> None:
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         out.write(text)
     print(f"wrote {file}")
+
+
+@app.command("pause")
+@plainly
+def env_pause() -> None:
+    """Start nothing new in the whole environment; what executes goes on."""
+    from outlast.sync import queues
+
+    queues.pause_environment()
+    print("paused: nothing new starts in this environment")
+
+
+@app.command("resume")
+@plainly
+def env_resume() -> None:
+    """Start runs of a paused environment again."""
+    from outlast.sync import queues
+
+    queues.resume_environment()
+    print("resumed")
 
 
 def _escaped(value: str) -> str:

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from outlast.cli.options import Json
 from outlast.cli.output import details, plainly, table
 
 app = typer.Typer(no_args_is_help=True, help="Queues: list, pause, resume, override limits.")
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 KindOption = Annotated[str, typer.Option("--type", help="id, task or custom.")]
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from outlast.cli.options import Json
 from outlast.cli.output import details, fail, plainly, table
 
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 app = typer.Typer(no_args_is_help=True, help="Schedules: make, look, pause, preview, backfill.")
 
 
@@ -73,6 +73,49 @@ def schedules_create(
         task=task, cron=cron, deduplication_key=key, timezone=timezone, external_id=external_id, window=window, **policies
     )
     details(_row(made), as_json=as_json)
+
+
+@app.command("update")
+@plainly
+def schedules_update(
+    schedule: str,
+    cron: str | None = None,
+    task: str | None = None,
+    timezone: str | None = None,
+    external_id: str | None = None,
+    window: str | None = None,
+    overlap: str | None = None,
+    catch_up: str | None = None,
+    as_json: Json = False,
+) -> None:
+    """Change a schedule; what is not given stays as it is."""
+    from outlast.sync import schedules
+
+    old = schedules.retrieve(schedule)
+    given: Any = {
+        "task": task, "cron": cron, "timezone": timezone, "external_id": external_id, "window": window, "overlap": overlap,
+        "catch_up": catch_up,
+    }  # fmt: skip
+    new = schedules.update(schedule, **{name: getattr(old, name) if value is None else value for name, value in given.items()})
+    details(_row(new), as_json=as_json)
+
+
+@app.command("upcoming")
+@plainly
+def schedules_upcoming(schedule: str, count: int = 10, as_json: Json = False) -> None:
+    """Its next times."""
+    from outlast.sync import schedules
+
+    table([{"time": at} for at in schedules.upcoming(schedule, count=count)], ("time",), as_json=as_json)
+
+
+@app.command("timezones")
+@plainly
+def schedules_timezones(as_json: Json = False) -> None:
+    """The zones that may be used."""
+    from outlast.sync import schedules
+
+    table([{"timezone": name} for name in schedules.timezones()], ("timezone",), as_json=as_json)
 
 
 @app.command("activate")

@@ -1,4 +1,4 @@
-"""The endpoints of schedules and bulk actions, as requests and the reading of their answers."""
+"""The endpoints of schedules, bulk actions, variables, alerts and pausing, as requests and the reading of their answers."""
 
 from __future__ import annotations
 
@@ -140,6 +140,14 @@ def list_alerts() -> Request[Sequence[AlertChannel]]:
     return Request("GET", _ALERTS, lambda c, _: msgspec.convert(_decode(c)["data"], list[AlertChannel]))
 
 
+def retrieve_alert(channel: str) -> Request[AlertChannel]:
+    return Request("GET", f"{_ALERTS}/{quote(channel, safe='')}", lambda c, _: msgspec.json.decode(c, type=AlertChannel))
+
+
+def update_alert(channel: str, body: dict[str, Any]) -> Request[AlertChannel]:
+    return Request("PUT", f"{_ALERTS}/{quote(channel, safe='')}", lambda c, _: msgspec.json.decode(c, type=AlertChannel), json=body)
+
+
 def delete_alert(channel: str) -> Request[str]:
     return Request("DELETE", f"{_ALERTS}/{quote(channel, safe='')}", _id)
 
@@ -147,3 +155,7 @@ def delete_alert(channel: str) -> Request[str]:
 def alert_deliveries(channel: str) -> Request[Sequence[AlertDelivery]]:
     path = f"{_ALERTS}/{quote(channel, safe='')}/deliveries"
     return Request("GET", path, lambda c, _: msgspec.convert(_decode(c)["data"], list[AlertDelivery]))
+
+
+def pause_environment(verb: Literal["pause", "resume"]) -> Request[None]:
+    return Request("POST", f"/api/v1/projects/default/current/{verb}", lambda c, _: None)

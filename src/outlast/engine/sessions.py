@@ -10,11 +10,12 @@ from outlast.engine import schedules
 from outlast.engine.operation import operation
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
+from outlast.model.alert import told
 from outlast.model.limits import LEASE_MS
 from outlast.model.manifest import Manifest, QueueDefinition, digest
 from outlast.model.refusal import Refusal
 from outlast.model.requests import Beats, CloseSession, OpenSession, SessionOpened, SessionTaken, TakeSession
-from outlast.store import catalog, lanes, sessions
+from outlast.store import alerts, catalog, lanes, sessions
 from outlast.store.sessions import Session
 
 
@@ -30,6 +31,8 @@ def open_session(view: View, o: OpenSession) -> SessionOpened:
     version = catalog.version_with_digest(view.tx, o.env_id, hash_)
     if version is None:
         version = _register(view, o.env_id, hash_, o.manifest)
+        if not env.is_dev:  # there, every save of a file makes a version
+            _tell(view, o.env_id, version)
     current = env.current_version
     if o.promote and current != version:
         catalog.promote(view.tx, o.env_id, version)
@@ -60,6 +63,12 @@ def _register(view: View, env_id: int, hash_: str, manifest: Manifest) -> str:
     version = f"{day}.{max(numbers, default=0) + 1}"
     catalog.add_version(view.tx, env_id=env_id, version=version, digest=hash_, python=manifest.python, tasks=manifest.tasks, now=view.now)
     return version
+
+
+def _tell(view: View, env_id: int, version: str) -> None:
+    """Alerts of a version are planned with it, and sent by whoever sends alerts."""
+    channels = alerts.listed(view.tx, env_id)
+    alerts.plan(view.tx, [told(c, "deployment.success", version, view.now) for c in channels if c.wants("deployment.success", None)])
 
 
 def _define_queues(view: View, env_id: int, manifest: Manifest) -> None:

@@ -233,6 +233,15 @@ class Ok(Message, tag="ok", frozen=True, array_like=True):
 
 # ---- server → supervisor
 
+SECRET_NAMES = "OUTLAST_SECRET_NAMES"  # where processes of a worker find the names of variables that no log may show
+
+
+class Variables(Message, tag="variables", frozen=True, array_like=True):
+    """What runs find in their environment; told again when it changes. `secrets` are the names whose values no log may show."""
+
+    values: dict[str, str] = {}
+    secrets: list[str] = []
+
 
 class Welcome(Message, tag="welcome", frozen=True, array_like=True):
     session: str
@@ -241,7 +250,7 @@ class Welcome(Message, tag="welcome", frozen=True, array_like=True):
     token: str  # executors of this session join with it
     env: str  # slug
     server_time: int
-    env_vars: dict[str, str] = {}
+    variables: Variables
 
 
 class Attached(Message, tag="attached", frozen=True, array_like=True):
@@ -346,7 +355,7 @@ FromWorker = (
     Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log | Op | Abandoned | Blocked | Cold | Awake | Side
 )
 ToExecutor = Joined | RunPush | CancelPush | Abandon | DrainPush | Ok | Refused | Recorded | Completion | Resume
-ToWorker = Welcome | Attached | SessionLost | BeatOk | Rejected | ToExecutor
+ToWorker = Welcome | Variables | Attached | SessionLost | BeatOk | Rejected | ToExecutor
 
 encode_frame = msgspec.msgpack.Encoder().encode
 decode_from_worker = msgspec.msgpack.Decoder(list[FromWorker]).decode

@@ -18,6 +18,7 @@ from outlast.store.catalog import Environment
 CACHE_SECONDS = 30.0  # a revoked key, and every token it minted, is refused after this at the latest
 MAX_CACHED = 10_000
 BEARER = "Bearer "
+SHORT = {"staging": "stg"}  # Trigger.dev's names of environments, where ours differ
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -28,6 +29,10 @@ class Caller(msgspec.Struct, frozen=True):
     key_name: str
     reads_only: bool = False
     token: PublicToken | None = None
+
+    def is_of(self, slug: str) -> bool:
+        """Whether a path names the key's own environment; others are not found."""
+        return slug in ("current", self.env.slug, SHORT.get(self.env.slug))
 
     def need(self, action: str, *resources: Resource) -> None:
         """Keys may do everything; a token what its scopes say, on one of the resources.

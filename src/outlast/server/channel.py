@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -22,6 +23,7 @@ from outlast.model.messages import (
     Completion,
     HeldRun,
     Resume,
+    Variables,
 )
 from outlast.model.requests import (
     GiveBack,
@@ -34,17 +36,19 @@ from outlast.store.database import DatabaseError
 log = logging.getLogger("outlast.channel")
 
 CANCEL_GRACE_MS = 30_000
-Variables = Callable[[int], Awaitable[dict[str, str]]]
+VARIABLES = "env-vars"  # the topic that tells of their changes
 
 
-async def _no_variables(_: int) -> dict[str, str]:
-    return {}
+async def _no_variables(_: int) -> Variables:
+    return Variables()
 
 
 class Channel:
     """All workers connected to this server."""
 
-    def __init__(self, engine: Engine, *, server_id: str, secret: bytes | None = None, variables: Variables | None = None) -> None:
+    def __init__(
+        self, engine: Engine, *, server_id: str, secret: bytes | None = None, variables: Callable[[int], Awaitable[Variables]] | None = None
+    ) -> None:
         self.engine = engine
         self.server_id = server_id
         # executors prove that their supervisor sent them; a secret per database lets them join at any server
@@ -57,6 +61,7 @@ class Channel:
         engine.deliver = self.deliver
         engine.tell = self.tell
         engine.push = self.push
+        engine.on_topic(self._heard)
 
     # ---- what the engine asks
 
@@ -124,6 +129,18 @@ class Channel:
             writer.cancel()
             state.gone()
             await connection.close()
+
+    def _heard(self, env_id: int, topic: str) -> None:
+        for session in [s for s in self._sessions.values() if topic == VARIABLES and s.env_id == env_id]:
+            self.engine.spawn(self.tell_variables(session))
+
+    async def tell_variables(self, session: WorkerSession) -> None:
+        """Changed variables, and those of a worker that came back. Asked at each beat too: what tells of changes may be lost."""
+        with contextlib.suppress(DatabaseError):
+            found = await self.variables(session.env_id)
+            if found != session.variables:
+                session.variables = found
+                session.outbox.put(found)
 
     def token(self, session: str) -> str:
         return hmac.new(self._secret, session.encode(), hashlib.sha256).hexdigest()

@@ -9,7 +9,7 @@ from typing import Protocol
 from outlast import faults
 from outlast.engine.claim import Demand
 from outlast.model.manifest import Kind
-from outlast.model.messages import FromWorker, ToWorker
+from outlast.model.messages import FromWorker, ToWorker, Variables
 
 
 class Connection(Protocol):
@@ -83,3 +83,4 @@ class WorkerSession:
         self.executors: dict[str, Executor] = {}
         self.astray: set[tuple[str, int]] = set()  # (run, epoch) of slots that nobody seems to work in, at the last beat
         self.draining = False
+        self.variables: Variables | None = None  # that it was told last

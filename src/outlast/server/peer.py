@@ -165,11 +165,11 @@ class Peer:
         self.channel.add(session)
         env_id = self.env_id
         env = await self.engine.read(lambda tx: catalog.environment(tx, env_id))
-        env_vars = await self.channel.variables(env_id)
+        session.variables = await self.channel.variables(env_id)
         token = self.channel.token(session.id)
         log.info("worker connected", extra={"worker": hello.worker, "version": opened.version, "session": session.id})
         return self.outbox.put(
-            Welcome(session.id, opened.version, LEASE_MS, token, env.slug, self.engine.clock.now(), env_vars),
+            Welcome(session.id, opened.version, LEASE_MS, token, env.slug, self.engine.clock.now(), session.variables),
         )
 
     async def _attach(self, attach: Attach) -> None:
@@ -184,7 +184,8 @@ class Peer:
         self.sessions.append(session)
         self.channel.add(session)
         log.info("worker is back", extra={"session": session.id})
-        return self.outbox.put(Attached(LEASE_MS))
+        self.outbox.put(Attached(LEASE_MS))
+        await self.channel.tell_variables(session)
 
     async def _beat(self, beat: Beat) -> None:
         cancel: list[HeldRun] = []
@@ -202,6 +203,7 @@ class Peer:
             with contextlib.suppress(DatabaseError):  # the next beat looks again
                 await reconcile(self.channel, session, beat.loop_lag_ms)
                 suspects = suspects or await self._lacks_processes(session)
+                await self.channel.tell_variables(session)
         self.outbox.put(BeatOk(beat.n, LEASE_MS, cancel, suspects))
 
     async def _lacks_processes(self, session: WorkerSession) -> bool:

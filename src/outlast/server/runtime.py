@@ -14,6 +14,7 @@ from starlette.routing import WebSocketRoute
 from outlast.engine.clock import Chance, Clock
 from outlast.engine.engine import Engine
 from outlast.engine.upkeep import Upkeep
+from outlast.model.messages import Variables
 from outlast.server.alerts.alerts import Alerts
 from outlast.server.alerts.outbound import Network, networks
 from outlast.server.api.env_vars import opened
@@ -120,7 +121,7 @@ class Runtime:
         self.engine.spawn(sweep(self.context))
         self.engine.spawn(self._alerts.run())
 
-    async def _variables(self, env_id: int) -> dict[str, str]:
+    async def _variables(self, env_id: int) -> Variables:
         return opened(self._vault, env_id, await self.engine.read(lambda tx: env_vars.listed(tx, env_id)))
 
     def end_streams(self) -> None:

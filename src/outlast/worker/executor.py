@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from outlast import faults
-from outlast.worker import capture
+from outlast.worker import capture, redaction
 from outlast.worker.connection import Connection, WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Control, ControlLine, Exhausted, Full, Idle, Over, Pause, Pulse, Ready, Stop
 from outlast.worker.core import ExecutorCore
@@ -122,6 +122,7 @@ class Executor:
 
     def _assign(self, assign: Assign) -> None:
         os.environ.update(assign.env_vars)
+        redaction.look()
         self.core.set_dev(assign.is_dev)
         self.core.lines.echo = self.stderr if assign.is_dev else None
         if self.serving is not None:

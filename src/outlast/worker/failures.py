@@ -6,6 +6,7 @@ import traceback
 
 from outlast.model.failure import Failure, internal, truncated
 from outlast.model.limits import MAX_ERROR_STACK_CHARS
+from outlast.worker.redaction import redacted
 
 MAX_CAUSES = 5
 _INSIDE = ("outlast/worker/",)
@@ -39,7 +40,7 @@ def text_of(error: BaseException) -> str:
         text = str(error)
     except BaseException:  # user code: anything may happen in __str__
         return f"<{_name(error)} whose text cannot be made>"
-    return text.encode("utf-8", "replace").decode()
+    return redacted(text).encode("utf-8", "replace").decode()
 
 
 def _stack(error: BaseException) -> str:
@@ -51,7 +52,7 @@ def _stack(error: BaseException) -> str:
             text += line
             if len(text) > MAX_ERROR_STACK_CHARS:
                 break
-        return text.encode("utf-8", "replace").decode()
+        return redacted(text).encode("utf-8", "replace").decode()
     except BaseException:  # as above
         return f"{_name(error)}: {text_of(error)}"
 

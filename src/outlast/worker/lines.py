@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TextIO, cast
 from outlast.model.failure import cut
 from outlast.model.limits import MAX_LOG_CHARS
 from outlast.model.messages import Log, LogLine
+from outlast.worker.redaction import redacted
 
 FLUSH_SECONDS: Final = 0.05
 MAX_RUN_LINES: Final = 5_000  # a second, of one run: a loop that prints must not fill the database
@@ -42,7 +43,7 @@ class LogBuffer:
         self._is_asked = False
 
     def say(self, run_id: str, attempt: int, level: str, source: str, message: str, data: dict[str, Any] | None) -> None:
-        text = cut(message, MAX_LOG_CHARS)
+        text = cut(redacted(message), MAX_LOG_CHARS)
         # neither NUL nor half a surrogate is text to a database
         text = text.replace("\x00", "\\u0000").encode("utf-8", "replace").decode()
         ms = time.time_ns() // 1_000_000
@@ -148,4 +149,4 @@ def _value(value: Any) -> Any:
     except Exception:  # user code: anything may happen in __repr__
         text = f"<{type(value).__qualname__}>"
     limit = MAX_LOG_CHARS if isinstance(value, str) else MAX_DATA_CHARS
-    return cut(text, limit).replace("\x00", "\\u0000").encode("utf-8", "replace").decode()
+    return cut(redacted(text), limit).replace("\x00", "\\u0000").encode("utf-8", "replace").decode()

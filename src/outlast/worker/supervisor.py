@@ -11,11 +11,9 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from outlast import faults
-from outlast.model.dotenv import DEV_FILES, parse_dotenv
 from outlast.model.limits import HEARTBEAT_MS
 from outlast.model.manifest import PROTOCOL, Manifest, digest
 from outlast.model.messages import (
@@ -31,11 +29,13 @@ from outlast.model.messages import (
     Rejected,
     SessionLost,
     ToWorker,
+    Variables,
     Welcome,
 )
 from outlast.worker.connection import Connection, ConnectionClosed, Outbox, WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Pause
 from outlast.worker.crew import Crew, Executor, Loaded, WorkerRefused
+from outlast.worker.environment import dotenv_of, environment_of
 from outlast.worker.isolated import IsolatedExecutor
 from outlast.worker.lease import Lease, boottime
 from outlast.worker.memory import memory
@@ -60,19 +60,6 @@ class Surroundings:
     executor: Callable[..., ExecutorProcess] = ExecutorProcess
     isolated: Callable[..., IsolatedExecutor] = IsolatedExecutor
     clock: Callable[[], float] = boottime
-
-
-def dotenv_of(project: Path) -> dict[str, str]:
-    """What the .env files of a project say, as they are read in development."""
-    found: dict[str, str] = {}
-    for name in DEV_FILES:
-        try:
-            found |= parse_dotenv((project / name).read_text())
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            log.warning("cannot read a .env file", extra={"file": name, "error": str(error)})
-    return found
 
 
 class Supervisor:
@@ -254,6 +241,8 @@ class Supervisor:
         match message:
             case Welcome():
                 self._welcome(message)
+            case Variables():
+                self._changed(message)
             case Attached():
                 self._attached(message)
             case BeatOk():
@@ -272,7 +261,7 @@ class Supervisor:
         self._session = welcome.session
         self._hello_due = False
         self._renew(welcome.lease_ms, self._asked_at)
-        env_vars = {**welcome.env_vars, **(dotenv_of(self.options.project) if self.options.dotenv else {})}
+        env_vars = self._environment(welcome.variables)
         assign = Assign(self.options.url, welcome.session, welcome.token, welcome.env == "dev", env_vars)
         log.info("connected", extra={"session": welcome.session, "version": welcome.version, "env": welcome.env})
         if env_vars != self._crew.env_vars:
@@ -280,6 +269,16 @@ class Supervisor:
         else:
             self._crew.assign(assign)
         self.connected.set()
+
+    def _environment(self, variables: Variables) -> dict[str, str]:
+        return environment_of(variables, dotenv_of(self.options.project) if self.options.dotenv else {})
+
+    def _changed(self, variables: Variables) -> None:
+        """Runs that start from now on find the new ones; those that execute go on with what they have."""
+        if (env_vars := self._environment(variables)) != self._crew.env_vars:
+            log.info("variables were changed: loading the code anew")
+            self._crew.env_vars = env_vars
+            self._spawn(self.reload())
 
     async def _with_environment(self, assign: Assign) -> None:
         """Code may read its environment while it is imported: what the server sets must be there before."""

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from outlast.engine.engine import Engine
-from outlast.model.alert import AlertChannel, Delivery, EventType
+from outlast.model.alert import AlertChannel, Delivery, told
 from outlast.model.run import FAILED, Execution
 from outlast.server.alerts.outbound import Network
-from outlast.server.alerts.sending import content, send
+from outlast.server.alerts.sending import About, content, send
 from outlast.server.vault import Vault
 from outlast.store import alerts as store
-from outlast.store import catalog, outbox, search
+from outlast.store import catalog, deployments, outbox, search
 from outlast.store.database import Connection, DatabaseError
 from outlast.store.outbox import Change
 
@@ -85,7 +85,7 @@ class Alerts:
             store.close_group(tx, channel_id, key)
             channel = next((c for c in channels if c.id == channel_id), None)
             if more and channel is not None:
-                self._tell(tx, channel, "run.failed", ref, now, grouped=more - 1, suffix=f":{now}")
+                store.plan(tx, [told(channel, "run.failed", ref, now, grouped=more - 1, suffix=f":{now}")])
                 store.save_group(tx, channel_id, key, now + GROUP_MS, 0, ref)
         if changes:
             store.move(tx, changes[-1].position)
@@ -95,23 +95,14 @@ class Alerts:
         if channel.env_id != change.env_id:
             return
         if channel.wants("run.finished", change.task):
-            self._tell(tx, channel, "run.finished", change.run_id, now)
+            store.plan(tx, [told(channel, "run.finished", change.run_id, now)])
         if change.status in FAILED and channel.wants("run.failed", change.task):
             group = store.group(tx, channel.id, change.task)
             if group is None:
-                self._tell(tx, channel, "run.failed", change.run_id, now)
+                store.plan(tx, [told(channel, "run.failed", change.run_id, now)])
                 store.save_group(tx, channel.id, change.task, now + GROUP_MS, 0, change.run_id)
             else:
                 store.save_group(tx, channel.id, change.task, group[0], group[1] + 1, change.run_id)
-
-    def _tell(
-        self, tx: Connection, channel: AlertChannel, event: EventType, ref: str, now: int, *, grouped: int = 0, suffix: str = ""
-    ) -> None:
-        id_ = f"{channel.id}:{event}:{ref}{suffix}"
-        made = Delivery(
-            id=id_, channel_id=channel.id, env_id=channel.env_id, event=event, ref=ref, grouped=grouped, next_at=now, created_at=now
-        )
-        store.plan(tx, [made])
 
     async def latency(self) -> None:
         """Queues whose oldest run waits longer than a channel allows."""
@@ -119,9 +110,10 @@ class Alerts:
         def look(tx: Connection) -> None:
             now = self.engine.clock.now()
             for channel in store.listed(tx):
-                if channel.enabled and "queue.latency" in channel.events:
-                    for queue, oldest in store.slow_queues(tx, channel.env_id, now - channel.latency_seconds * 1_000):
-                        self._tell(tx, channel, "queue.latency", f"{queue}@{oldest}", now, suffix=f":{now // LATENCY_AGAIN_MS}")
+                if channel.wants("queue.latency", None):
+                    slow = store.slow_queues(tx, channel.env_id, now - channel.latency_seconds * 1_000)
+                    again = f":{now // LATENCY_AGAIN_MS}"
+                    store.plan(tx, [told(channel, "queue.latency", f"{queue}@{oldest}", now, suffix=again) for queue, oldest in slow])
 
         await self.engine.write(look)
         await self.engine.write(lambda tx: store.prune(tx, self.engine.clock.now() - KEPT_MS, 1_000))
@@ -156,11 +148,22 @@ class Alerts:
 
     async def send(self, channel: AlertChannel, d: Delivery) -> None:
         env = await self.engine.read(lambda tx: catalog.environment(tx, channel.env_id))
-        pair = None if d.event == "queue.latency" else await self.engine.read(lambda tx: search.one(tx, channel.env_id, d.ref))
+        about = await self.engine.read(lambda tx: _about(tx, d))
         await send(
-            channel, content(d, env, pair), secret=self.vault.open(purpose(channel.id), channel.secret),
+            channel, content(d, env, about), secret=self.vault.open(purpose(channel.id), channel.secret),
             now=self.engine.clock.now(), allowed=self.allowed, smtp=self.smtp, sender=self.sender,
         )  # fmt: skip
+
+
+def _about(tx: Connection, d: Delivery) -> About:
+    match d.event:
+        case "queue.latency":
+            return None
+        case "deployment.success":
+            found = deployments.read(tx, d.env_id, d.ref)
+            return None if found is None else (found, sorted(catalog.task_definitions(tx, d.env_id, d.ref)))
+        case _:
+            return search.one(tx, d.env_id, d.ref)
 
 
 def _is_end(change: Change) -> bool:

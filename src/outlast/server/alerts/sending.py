@@ -20,25 +20,30 @@ from outlast.server import wire
 from outlast.server.alerts.outbound import TIMEOUT_SECONDS, Network, post
 from outlast.server.push import iso
 from outlast.store.catalog import Environment
+from outlast.store.deployments import Deployment
 
 VERSION = "2025-01-01"
+About = tuple[Run, RunData] | tuple[Deployment, list[str]] | None  # a run, a version and its tasks; None: gone, or a queue
 
 
 class Failed(Exception):
     """It was not taken; the message says why."""
 
 
-def content(d: Delivery, env: Environment, pair: tuple[Run, RunData] | None) -> dict[str, Any]:
+def content(d: Delivery, env: Environment, about: About) -> dict[str, Any]:
     """The body of a webhook, with Trigger.dev's outer form."""
-    kind = "alert.run.failed" if d.event == "run.failed" else f"alert.{d.event}" if d.event == "queue.latency" else d.event
+    kind = d.event if d.event == "run.finished" else f"alert.{d.event}"
     found: dict[str, Any] = {"environment": {"id": str(env.id), "slug": env.slug, "type": env.type}}
-    if d.event == "queue.latency":
-        queue, _, oldest = d.ref.rpartition("@")
-        found["queue"] = {"name": queue, "oldestQueuedAt": iso(int(oldest))}
-    elif pair is not None:
-        found |= _run(*pair)
-    else:
-        found["run"] = {"id": d.ref}
+    match d.event, about:
+        case "queue.latency", _:
+            queue, _, oldest = d.ref.rpartition("@")
+            found["queue"] = {"name": queue, "oldestQueuedAt": iso(int(oldest))}
+        case _, (Deployment() as deployment, list(tasks)):
+            found |= _deployment(deployment, tasks)
+        case _, (Run() as run, RunData() as data):
+            found |= _run(run, data)
+        case _:
+            found["deployment" if d.event == "deployment.success" else "run"] = {"id": d.ref}
     if d.grouped:
         found["grouped"] = d.grouped
     return {"id": d.id, "created": iso(d.created_at), "webhookVersion": VERSION, "type": kind, "object": found}
@@ -55,11 +60,21 @@ def _run(run: Run, data: RunData) -> dict[str, Any]:
     return {"task": {"id": run.task, "version": run.version}, "run": shown}
 
 
+def _deployment(deployment: Deployment, tasks: list[str]) -> dict[str, Any]:
+    shown = {
+        "version": deployment.version, "shortCode": deployment.digest[:8], "status": deployment.status,
+        "deployedAt": iso(deployment.created_at),
+    }  # fmt: skip
+    return {"deployment": shown, "tasks": [{"id": task} for task in tasks]}
+
+
 def summary(body: dict[str, Any]) -> str:
     """One line for people."""
     about, env = body["object"], body["object"]["environment"]["slug"]
     if "queue" in about:
         return f"[{env}] queue {about['queue']['name']} is slow: its oldest run waits since {about['queue']['oldestQueuedAt']}"
+    if "deployment" in about:
+        return f"[{env}] version {about['deployment'].get('version')} is there, with {len(about.get('tasks', []))} tasks"
     run, task = about["run"], about.get("task", {}).get("id", "?")
     more = f" (and {about['grouped']} more)" if "grouped" in about else ""
     error: dict[str, Any] = run.get("error") or {}

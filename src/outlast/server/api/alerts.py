@@ -1,4 +1,4 @@
-"""Alert channels: who is told of failed and finished runs and of slow queues; and what was delivered to them."""
+"""Alert channels: who is told of failed and finished runs, slow queues and new versions; and what was delivered to them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Body(msgspec.Struct, rename="camel"):
 
 
 _body = msgspec.json.Decoder(Body)
+MAX_BODY = 64 * 1024
 
 
 def _wire(c: AlertChannel) -> dict[str, Any]:
@@ -77,13 +78,16 @@ async def create(request: Request) -> Response:
 
 async def _read(request: Request) -> Body:
     bodies.check_type(request)
-    body = bodies.decode(await bodies.read(request, 64 * 1024), _body)
+    return await _checked(request, bodies.decode(await bodies.read(request, MAX_BODY), _body))
+
+
+async def _checked(request: Request, body: Body) -> Body:
     if not 1 <= len(body.name) <= 128 or "\x00" in body.name:
         raise _refused("name must have 1 to 128 characters", "name")
     if body.type not in CHANNEL_TYPES:
         raise _refused(f"type must be one of {', '.join(CHANNEL_TYPES)}", "type")
-    if any(event.startswith("deployment.") for event in body.events):
-        raise _refused("deployment alerts come with deploys, which this version of Outlast does not have yet", "events")
+    if "deployment.failed" in body.events:
+        raise _refused("deployment.failed comes with deploys: a version that a worker registers has not failed", "events")
     if not body.events or any(event not in EVENT_TYPES for event in body.events):
         raise _refused(f"events must be of {', '.join(EVENT_TYPES)}", "events")
     if len(body.tasks) > 100 or any(not TASK_ID.fullmatch(task) for task in body.tasks):
@@ -132,9 +136,10 @@ async def retrieve(request: Request) -> Response:
 
 
 async def update(request: Request) -> Response:
-    """PUT /api/outlast/v1/alerts/{alert}"""
+    """PUT /api/outlast/v1/alerts/{alert}: what is not given stays as it is."""
     found, _ = await _found(request)
-    body = await _read(request)
+    given = {**_wire(found), **await bodies.read_object(request, limit=MAX_BODY)}
+    body = await _checked(request, bodies.decode(msgspec.json.encode(given), _body))
     new = replace(
         found, name=body.name, type=body.type, target=body.target, events=body.events, tasks=body.tasks, enabled=body.enabled,  # pyright: ignore[reportArgumentType] - checked
         latency_seconds=body.latency_seconds,

@@ -9,10 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from outlast.model.limits import MAX_ENV_VAR_BYTES, MAX_ENV_VARS
+from outlast.model.messages import SECRET_NAMES, Variables
 from outlast.server import body as bodies
 from outlast.server.auth import Caller
+from outlast.server.channel import VARIABLES
 from outlast.server.context import Context, answer, of
 from outlast.server.problem import Problem, invalid
+from outlast.server.vault import Vault
 from outlast.store import env_vars as store
 from outlast.store.database import Connection
 from outlast.store.env_vars import EnvVar
@@ -24,17 +27,15 @@ DANGEROUS = frozenset(
     {
         "PATH", "HOME", "SHELL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "PYTHONPATH",
         "PYTHONHOME", "PYTHONSTARTUP", "PYTHONEXECUTABLE", "OUTLAST_API_URL", "OUTLAST_SECRET_KEY", "TRIGGER_API_URL",
-        "TRIGGER_SECRET_KEY",
+        "TRIGGER_SECRET_KEY", SECRET_NAMES,
     }
 )  # fmt: skip
-_SHORT = {"staging": "stg"}
 
 
 async def _caller(request: Request) -> Caller:
     """The path names the key's own environment, or `current`; another one is not found."""
     caller = await of(request).caller(request)
-    slug = request.path_params["slug"]
-    if slug not in ("current", caller.env.slug, _SHORT.get(caller.env.slug)):
+    if not caller.is_of(request.path_params["slug"]):
         raise Problem(404, "Environment not found")
     return caller
 
@@ -96,6 +97,7 @@ async def delete(request: Request) -> Response:
     caller = await _caller(request)
     found = await _found(request, caller)
     await of(request).engine.write(lambda tx: store.delete(tx, caller.env.id, found.name))
+    of(request).engine.publish(caller.env.id, VARIABLES)
     return answer({"success": True})
 
 
@@ -132,6 +134,7 @@ async def put(context: Context, env_id: int, variables: dict[Any, Any], *, is_se
         return True
 
     await context.engine.write(write)
+    context.engine.publish(env_id, VARIABLES)
 
 
 def _check(name: Any, value: Any) -> None:
@@ -149,6 +152,7 @@ def _refused(message: str, param: str) -> Problem:
     return Problem(422, message, code="validation_error", param=param)
 
 
-def opened(vault: Any, env_id: int, found: list[EnvVar]) -> dict[str, str]:
+def opened(vault: Vault, env_id: int, found: list[EnvVar]) -> Variables:
     """What a worker is given."""
-    return {v.name: vault.open(_purpose(env_id, v.name), v.sealed) for v in found}
+    values = {v.name: vault.open(_purpose(env_id, v.name), v.sealed) for v in found}
+    return Variables(values, [v.name for v in found if v.is_secret])

@@ -112,12 +112,8 @@ async def pause_environment(request: Request) -> Response:
     """POST /api/v1/projects/{ref}/{env}/pause, and resume"""
     context = of(request)
     caller = await context.caller(request)
-    slug = request.path_params["env"]
-    if slug not in (caller.env.slug, _SHORT.get(caller.env.slug)):
+    if not caller.is_of(request.path_params["env"]):
         raise Problem(404, "Environment not found")
     paused = request.url.path.endswith("/pause")
     await context.engine.call(queues.pause_environment, PauseEnvironment(env_id=caller.env.id, paused=paused))
     return answer({"success": True, "paused": paused})
-
-
-_SHORT = {"staging": "stg"}

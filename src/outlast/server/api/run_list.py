@@ -28,14 +28,11 @@ async def listing(request: Request) -> Response:
     f = filter_of(request, caller.env.id, context.engine.clock.now())
     _need(caller, f.tasks)
     slugs = many(request.query_params, "filter[env]")
-    elsewhere = bool(slugs) and caller.env.slug not in slugs and SHORT.get(caller.env.slug) not in slugs
+    elsewhere = bool(slugs) and not any(map(caller.is_of, slugs))
     rows = [] if elsewhere else await context.engine.read(lambda tx: search.page(tx, f, size + 1))
     rows, pagination = cut(rows, size, f, lambda pair: pair[0].id)
     env = {"id": str(caller.env.id), "name": caller.env.slug}
     return answer({"data": [{**wire.common(run, data), "env": env} for run, data in rows], "pagination": pagination})
-
-
-SHORT = {"staging": "stg"}
 
 
 def _need(caller: Caller, tasks: Sequence[str]) -> None:
