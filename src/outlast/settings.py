@@ -57,6 +57,7 @@ SETTINGS = (
     Setting("public_url", None, "what addresses handed out begin with; without it as the client reached the server"),
     Setting("allow_private_webhooks", None, "private networks that webhooks may go to, as in 10.0.0.0/8,192.168.1.7"),
     Setting("smtp", None, "smtp://user:password@host:587 for alerts by mail"),
+    Setting("ca_file", None, "a file of certificates (PEM) that receivers of alerts may be signed by, beside the well-known"),
     Setting("alerts_from", "outlast@localhost", "sender of alerts by mail"),
     Setting("secrets_key", None, "32 bytes in base64 that seal environment variables; without it secrets.key in the data folder"),
     Setting("executors", os.cpu_count() or 1, "executor processes of a worker, for each kind of task it has", "int", 1),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import base64
+import contextlib
+import email
+import email.policy
 import smtplib
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -22,49 +26,14 @@ from outlast.model.failure import Failure
 from outlast.model.manifest import Manifest, TaskDefinition
 from outlast.model.requests import Cancel, Complete, OpenSession
 from outlast.model.result import Result, encode_failure
-from outlast.server.alerts.outbound import Unsafe, networks, resolve
-from outlast.server.alerts.sending import escaped
+from outlast.server.alerts.outbound import Unsafe, networks, post, resolve, trusted
+from outlast.server.alerts.sending import Failed, Ways, escaped, mail
 from outlast.server.runtime import Options, Runtime
 from tests.databases import Address
+from tests.flow.post import Authority, MailServer, Receiver
 from tests.server.conftest import Server
 
 LOCAL = "127.0.0.0/8"
-
-
-class Receiver:
-    """A real HTTP server that keeps what it is sent and answers as it is told."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.answers: list[int] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                status = receiver.answers.pop(0) if receiver.answers else 200
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("location", "http://169.254.169.254/")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                return
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in self.got]
 
 
 @pytest.fixture
@@ -74,10 +43,16 @@ def receiver() -> Iterator[Receiver]:
     found.close()
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
 @pytest_asyncio.fixture
-async def server(address: Address, tmp_path: Path) -> AsyncIterator[Server]:
+async def server(address: Address, tmp_path: Path, authority: Authority) -> AsyncIterator[Server]:
     """Its engine runs; what upkeep and alerts do is done by the tests, step by step."""
-    runtime = Runtime(Options(database=address.url, schema=address.schema, data=tmp_path, allow_private_webhooks=LOCAL))
+    options = Options(database=address.url, schema=address.schema, data=tmp_path, allow_private_webhooks=LOCAL, ca_file=str(authority.file))
+    runtime = Runtime(options)
     await runtime.engine.start()
     manifest = Manifest(python="3.11", content_hash="1", tasks=[TaskDefinition(id="t"), TaskDefinition(id="u")])
     await runtime.engine.call(sessions.open_session, OpenSession(env_id=3, server_id="s", worker="w", boot_id="b", manifest=manifest))
@@ -94,7 +69,7 @@ async def channel(server: Server, target: str, **fields: Any) -> dict[str, Any]:
     return made.json()
 
 
-async def ended(server: Server, outcome: Any = "failed", task: str = "t") -> str:
+async def ended(server: Server, outcome: Any = "failed", task: str = "t", message: str = "<b>no</b>") -> str:
     """A run that a worker took and ended."""
     from outlast.engine.claim import Claimed, Demand
 
@@ -108,7 +83,7 @@ async def ended(server: Server, outcome: Any = "failed", task: str = "t") -> str
     while not claimed:
         engine.wake()
         await engine.call(attempts.append_logs, _no_logs())
-    error = encode_failure(Failure(name="ValueError", message="<b>no</b>")) if outcome != "ok" else None
+    error = encode_failure(Failure(name="ValueError", message=message)) if outcome != "ok" else None
     run = claimed[0].run
     result = Result(epoch=run.epoch, attempt=run.attempt, outcome=outcome, error=error)
     await engine.call(attempts.complete, Complete(run_id=run.id, session=session[0], result=result))
@@ -208,19 +183,19 @@ async def test_slack_is_given_text_without_markup(server: Server, receiver: Rece
     assert escaped("<!channel> & co") == "&lt;!channel&gt; &amp; co"
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "http://10.0.0.1/", "http://[::1]/", "http://[::ffff:169.254.169.254]/", "http://0xa000001/", "http://167772161/",
-        "http://user@10.0.0.1/", "file:///etc/passwd", "gopher://x/", "http://169.254.169.254/latest", "http://[64:ff9b::a00:1]/",
-        "http://1.1.1.1:22/", "http://[2002:a00:1::]/", "http://224.0.0.1/", "http://0.0.0.0/", "http://", "https:///x",
-        "http://a b/", "http://" + "a" * 3_000,
-    ],
+PRIVATE = (
+    "http://10.0.0.1/", "http://[::1]/", "http://[::ffff:169.254.169.254]/", "http://0xa000001/", "http://167772161/",
+    "http://user@10.0.0.1/", "file:///etc/passwd", "gopher://x/", "http://169.254.169.254/latest", "http://[64:ff9b::a00:1]/",
+    "http://1.1.1.1:22/", "http://[2002:a00:1::]/", "http://224.0.0.1/", "http://0.0.0.0/", "http://", "https:///x",
+    "http://a b/", "http://" + "a" * 3_000,
 )  # fmt: skip
-async def test_row77_addresses_of_private_networks_are_refused(server: Server, target: str) -> None:
-    body = {"name": "c", "type": "webhook", "target": target, "events": ["run.failed"]}
-    refused = await server.ask("POST", "/api/outlast/v1/alerts", json=body)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "unsafe_url")
+
+
+async def test_row77_addresses_of_private_networks_are_refused(server: Server) -> None:
+    for target in PRIVATE:
+        body = {"name": "c", "type": "webhook", "target": target, "events": ["run.failed"]}
+        refused = await server.ask("POST", "/api/outlast/v1/alerts", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "unsafe_url"), target
 
 
 async def test_row77_loopback_in_every_spelling_is_refused_without_permission() -> None:
@@ -230,24 +205,129 @@ async def test_row77_loopback_in_every_spelling_is_refused_without_permission() 
     assert await resolve("http://127.0.0.1:9/", networks("127.0.0.0/8")) == "127.0.0.1"
 
 
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ({"type": "pager"}, "type"),
-        ({"events": []}, "events"),
-        ({"events": ["deployment.failed"]}, "come with deploys"),
-        ({"tasks": ["a b"]}, "tasks"),
-        ({"name": ""}, "name"),
-        ({"type": "email", "target": "a@b\r\nBcc: x@y.z"}, "mail address"),
-        ({"type": "email", "target": "nobody"}, "mail address"),
-        ({"latencySeconds": 0}, "latencySeconds"),
-    ],
+BAD: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"type": "pager"}, "type"),
+    ({"events": []}, "events"),
+    ({"events": ["deployment.failed"]}, "comes with deploys"),
+    ({"tasks": ["a b"]}, "tasks"),
+    ({"name": ""}, "name"),
+    ({"type": "email", "target": "a@b\r\nBcc: x@y.z"}, "mail address"),
+    ({"type": "email", "target": "nobody"}, "mail address"),
+    ({"latencySeconds": 0}, "latencySeconds"),
 )
-async def test_bad_channels_are_refused_by_name(server: Server, body: dict[str, Any], says: str) -> None:
-    wire = {"name": "c", "type": "webhook", "target": "http://127.0.0.1/", "events": ["run.failed"], **body}
-    refused = await server.ask("POST", "/api/outlast/v1/alerts", json=wire)
-    assert refused.status_code == 422
-    assert says in refused.text
+
+
+async def test_bad_channels_are_refused_by_name(server: Server) -> None:
+    for body, says in BAD:
+        wire = {"name": "c", "type": "webhook", "target": "http://127.0.0.1/", "events": ["run.failed"], **body}
+        refused = await server.ask("POST", "/api/outlast/v1/alerts", json=wire)
+        assert refused.status_code == 422
+        assert says in refused.text
+
+
+async def test_a_new_version_is_told_with_its_tasks(server: Server, receiver: Receiver) -> None:
+    made = await channel(server, receiver.url, events=["deployment.success"], tasks=["another"])
+    for hash_, env_id in (("1", 3), ("2", 3), ("2", 3), ("2", 1)):  # one that is known, one that is new, twice; and one in development
+        manifest = Manifest(python="3.11", content_hash=hash_, tasks=[TaskDefinition(id="t"), TaskDefinition(id="u")])
+        item = OpenSession(env_id=env_id, server_id="s", worker="w", boot_id="b", manifest=manifest)
+        await server.runtime.engine.call(sessions.open_session, item)
+    await told(server)
+    [event] = receiver.events
+    assert event["type"] == "alert.deployment.success"
+    assert [task["id"] for task in event["object"]["tasks"]] == ["t", "u"]
+    [row] = (await server.ask("GET", f"/api/outlast/v1/alerts/{made['id']}/deliveries")).json()["data"]
+    assert row["ref"] == event["object"]["deployment"]["version"]
+
+
+async def test_a_channel_is_changed_and_keeps_what_is_not_named(server: Server, receiver: Receiver) -> None:
+    made = await channel(server, receiver.url, tasks=["t"])
+    path = f"/api/outlast/v1/alerts/{made['id']}"
+    changed = (await server.ask("PUT", path, json={"enabled": False})).json()
+    assert changed == {**{name: value for name, value in made.items() if name != "secret"}, "enabled": False}
+    await ended(server)
+    await told(server)
+    assert receiver.got == []
+    assert (await server.ask("PUT", path, json={"target": "http://10.0.0.1/"})).json()["error"]["code"] == "unsafe_url"
+    assert (await server.ask("GET", path)).json() == changed
+
+
+async def test_a_webhook_over_tls_goes_to_whom_an_authority_signs_for(server: Server, authority: Authority) -> None:
+    secure = Receiver(authority.context)
+    try:
+        made = await channel(server, secure.url)
+        await ended(server)
+        await told(server)
+        [(headers, body)] = secure.got
+        assert headers["host"] == f"localhost:{secure.port}"
+        assert webhooks.construct_event(body, headers, made["secret"])["type"] == "alert.run.failed"
+        with pytest.raises(httpx.ConnectError, match="certificate"):
+            await post(secure.url, b"{}", {}, networks(LOCAL), trusted(None))
+        elsewhere = secure.url.replace("localhost", "127.1")
+        with pytest.raises(httpx.ConnectError, match="certificate"):
+            await post(elsewhere, b"{}", {}, networks(LOCAL), trusted(str(authority.file)))
+        assert len(secure.got) == 1
+    finally:
+        secure.close()
+
+
+async def test_row77_a_body_without_end_is_not_read_to_its_end(receiver: Receiver) -> None:
+    receiver.endless = True
+    assert await post(receiver.url, b"{}", {}, networks(LOCAL), trusted(None)) == 200
+
+
+class Names(asyncio.SelectorEventLoop):
+    """A loop that looks names up in a list, each time the next answer: what a name server does that rebinds."""
+
+    def __init__(self, *answers: str) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        address = self.answers.pop(0) if host == "rebinds.test" else host
+        return await super().getaddrinfo(address, port, **options)
+
+
+def test_row77_a_name_that_changes_its_mind_is_asked_once_and_what_was_checked_is_connected_to(receiver: Receiver) -> None:
+    for answers, reaches in ((["127.0.0.1", "169.254.169.254"], True), (["169.254.169.254", "127.0.0.1"], False)):
+        with contextlib.closing(Names(*answers)) as loop:
+            sending = post(f"http://rebinds.test:{receiver.port}/", b"{}", {}, networks("127.0.0.1"), trusted(None))
+            if reaches:
+                assert loop.run_until_complete(sending) == 200
+            else:
+                with pytest.raises(Unsafe):
+                    loop.run_until_complete(sending)
+            assert loop.answers == answers[1:]
+    [(headers, _)] = receiver.got
+    assert headers["host"] == f"rebinds.test:{receiver.port}"
+
+
+async def test_row77_an_address_is_looked_at_again_before_each_delivery(server: Server, receiver: Receiver) -> None:
+    made = await channel(server, receiver.url)
+    alerts = server.runtime.context.alerts
+    alerts.ways = replace(alerts.ways, allowed=[])  # the deployment allows it no longer
+    await ended(server)
+    await told(server)
+    [row] = (await server.ask("GET", f"/api/outlast/v1/alerts/{made['id']}/deliveries")).json()["data"]
+    assert receiver.got == [] and "private network" in row["error"] and (row["status"], row["tries"]) == ("PENDING", 1)
+
+
+async def test_a_mail_arrives_over_tls_with_a_login_and_nothing_breaks_out_of_its_head(server: Server, authority: Authority) -> None:
+    async with MailServer(authority.context, wants_login=True) as post_office:
+        alerts = server.runtime.context.alerts
+        smtp = f"smtp://user:p%40ss@localhost:{post_office.port}"
+        alerts.ways = replace(alerts.ways, smtp=smtp, sender="outlast@example.com")
+        made = await channel(server, "ops@example.com", type="email")
+        await ended(server, message="no\r\nBcc: everybody@example.com\r\n\r\n<b>hello</b>")
+        await told(server)
+        [row] = (await server.ask("GET", f"/api/outlast/v1/alerts/{made['id']}/deliveries")).json()["data"]
+        assert (row["status"], row["error"]) == ("DELIVERED", None)
+        login = next(line for line in post_office.said if line.startswith("AUTH PLAIN"))
+        assert base64.b64decode(login.split()[2]) == b"\0user\0p@ss" and post_office.secure
+        assert [line for line in post_office.said if line.upper().startswith("RCPT")] == ["rcpt TO:<ops@example.com>"]
+        [text] = post_office.mails
+        sent = email.message_from_string(text, policy=email.policy.default)
+        assert (sent["To"], sent["Bcc"], sent.get_content_type()) == ("ops@example.com", None, "text/plain")
+        assert "ValueError" in sent["Subject"] and "<b>hello</b>" in sent.get_content()
 
 
 @contextmanager
@@ -257,9 +337,25 @@ def silent_port() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def test_a_mail_server_that_hangs_is_given_up() -> None:
-    from outlast.server.alerts import sending
+BODY = {"id": "1", "object": {"environment": {"slug": "prod"}, "run": {"id": "run_1"}}}
 
-    body = {"id": "1", "object": {"environment": {"slug": "prod"}, "run": {"id": "run_1"}}}
+
+def test_a_mail_server_that_hangs_is_given_up() -> None:
     with silent_port() as port, pytest.raises((TimeoutError, OSError, smtplib.SMTPException)):
-        sending.mail(f"smtp://127.0.0.1:{port}", "a@example.com", "b@example.com", body, timeout=0.2)
+        mail(Ways(trust=trusted(None), smtp=f"smtp://127.0.0.1:{port}", sender="a@example.com"), "b@example.com", BODY, timeout=0.2)
+
+
+async def test_a_password_is_not_sent_in_the_clear() -> None:
+    async with MailServer(wants_login=True) as post_office:
+        ways = Ways(trust=trusted(None), smtp=f"smtp://user:hunter2@127.0.0.1:{post_office.port}", sender="a@example.com")
+        with pytest.raises(Failed, match="in the clear"):
+            await asyncio.to_thread(mail, ways, "b@example.com", BODY)
+        assert not any("AUTH" in line for line in post_office.said)
+
+
+async def test_mail_is_refused_by_name_where_no_server_is_set(server: Server) -> None:
+    made = await channel(server, "ops@example.com", type="email")
+    await ended(server)
+    await told(server)
+    [row] = (await server.ask("GET", f"/api/outlast/v1/alerts/{made['id']}/deliveries")).json()["data"]
+    assert "OUTLAST_SMTP" in row["error"]

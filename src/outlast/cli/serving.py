@@ -54,6 +54,7 @@ def options(settings: Settings, *, open_dashboard: bool = False) -> Options:
         allow_private_webhooks=settings.allow_private_webhooks,
         smtp=settings.smtp,
         alerts_from=settings.alerts_from,
+        ca_file=settings.ca_file,
         payload_store=settings.payload_store,
         max_token_seconds=min(settings.max_token_seconds, public_tokens.LIMIT_SECONDS),
         public_url=settings.public_url,

@@ -16,7 +16,8 @@ from outlast.engine.engine import Engine
 from outlast.engine.upkeep import Upkeep
 from outlast.model.messages import Variables
 from outlast.server.alerts.alerts import Alerts
-from outlast.server.alerts.outbound import Network, networks
+from outlast.server.alerts.outbound import networks, trusted
+from outlast.server.alerts.sending import Ways
 from outlast.server.api.env_vars import opened
 from outlast.server.app import create_app
 from outlast.server.channel import Channel
@@ -59,6 +60,7 @@ class Options:
     allow_private_webhooks: str | None = None  # networks, as in 10.0.0.0/8,192.168.1.7
     smtp: str | None = None  # smtp://user:password@host:587
     alerts_from: str = "outlast@localhost"
+    ca_file: str | None = None  # certificates that sign those of receivers of alerts, beside the well-known
     secrets_key: str | None = None  # 32 bytes in base64; None: secrets.key in the data folder
     public_url: str | None = None  # how clients reach this server, when it is not as they say themselves
 
@@ -88,7 +90,7 @@ class Runtime:
         self.engine = Engine(self.database, clock=clock, chance=chance)
         secret = self._channel_secret()
         self.channel = Channel(self.engine, server_id=secrets.token_hex(8), secret=secret, variables=self._variables)
-        self._alerts = Alerts(self.engine, self._vault, allowed=_networks(options), smtp=options.smtp, sender=options.alerts_from)
+        self._alerts = Alerts(self.engine, self._vault, _ways(options))
         self.context = context = Context(
             self.engine,
             payloads=payloads,
@@ -172,11 +174,16 @@ def _payloads(options: Options) -> PayloadStore:
         raise DatabaseUnusable(str(error)) from error
 
 
-def _networks(options: Options) -> list[Network]:
+def _ways(options: Options) -> Ways:
     try:
-        return networks(options.allow_private_webhooks)
+        allowed = networks(options.allow_private_webhooks)
     except ValueError as error:
         raise DatabaseUnusable(f"OUTLAST_ALLOW_PRIVATE_WEBHOOKS: {error}") from error
+    try:
+        trust = trusted(options.ca_file)
+    except OSError as error:
+        raise DatabaseUnusable(f"OUTLAST_CA_FILE: {options.ca_file} holds no certificates that can be read: {error}") from error
+    return Ways(allowed=allowed, trust=trust, smtp=options.smtp, sender=options.alerts_from)
 
 
 def vault_of(options: Options, tx: Connection) -> Vault:

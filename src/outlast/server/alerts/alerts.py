@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from outlast.engine.engine import Engine
 from outlast.model.alert import AlertChannel, Delivery, told
 from outlast.model.run import FAILED, Execution
-from outlast.server.alerts.outbound import Network
-from outlast.server.alerts.sending import About, content, send
+from outlast.server.alerts.sending import About, Ways, content, send
 from outlast.server.vault import Vault
 from outlast.store import alerts as store
 from outlast.store import catalog, deployments, outbox, search
@@ -39,14 +37,10 @@ def purpose(channel_id: str) -> str:
 
 
 class Alerts:
-    """`allowed` networks are asked although they are private; `smtp` and `sender` are for mail."""
-
-    def __init__(self, engine: Engine, vault: Vault, *, allowed: Sequence[Network] = (), smtp: str | None = None, sender: str) -> None:
+    def __init__(self, engine: Engine, vault: Vault, ways: Ways) -> None:
         self.engine = engine
         self.vault = vault
-        self.allowed = allowed
-        self.smtp = smtp
-        self.sender = sender
+        self.ways = ways
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -149,10 +143,8 @@ class Alerts:
     async def send(self, channel: AlertChannel, d: Delivery) -> None:
         env = await self.engine.read(lambda tx: catalog.environment(tx, channel.env_id))
         about = await self.engine.read(lambda tx: _about(tx, d))
-        await send(
-            channel, content(d, env, about), secret=self.vault.open(purpose(channel.id), channel.secret),
-            now=self.engine.clock.now(), allowed=self.allowed, smtp=self.smtp, sender=self.sender,
-        )  # fmt: skip
+        secret = self.vault.open(purpose(channel.id), channel.secret)
+        await send(channel, content(d, env, about), secret=secret, now=self.engine.clock.now(), ways=self.ways)
 
 
 def _about(tx: Connection, d: Delivery) -> About:

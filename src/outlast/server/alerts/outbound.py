@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -93,7 +94,20 @@ async def resolve(url: str, allowed: Sequence[Network]) -> str:
     return addresses[0]
 
 
-async def post(url: str, body: bytes, headers: dict[str, str], allowed: Sequence[Network]) -> int:
+def trusted(ca_file: str | None) -> ssl.SSLContext:
+    """Who may sign the certificates of those we speak with: the well-known, this machine's, and those of a file.
+
+    Raises:
+        OSError: the file cannot be read, or holds no certificate.
+    """
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+async def post(url: str, body: bytes, headers: dict[str, str], allowed: Sequence[Network], trust: ssl.SSLContext) -> int:
     """Send it, and give the status. Redirects are not followed, answers are not kept.
 
     Raises:
@@ -105,7 +119,7 @@ async def post(url: str, body: bytes, headers: dict[str, str], allowed: Sequence
         target = httpx.URL(url).copy_with(host=address)
         sent = {"content-type": "application/json", "user-agent": "outlast", **headers, "host": httpx.URL(url).netloc.decode()}
         extensions = {"sni_hostname": host}
-        client = httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=TIMEOUT_SECONDS)
+        client = httpx.AsyncClient(verify=trust, trust_env=False, follow_redirects=False, timeout=TIMEOUT_SECONDS)
         async with client, client.stream("POST", target, content=body, headers=sent, extensions=extensions) as response:
             size = 0
             async for chunk in response.aiter_raw():

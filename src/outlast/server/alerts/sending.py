@@ -8,6 +8,7 @@ import hmac
 import smtplib
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -82,9 +83,17 @@ def summary(body: dict[str, Any]) -> str:
     return f"[{env}] {task} {run.get('status', '')} {run['id']}{more}{reason}"[:2_000]
 
 
-async def send(
-    channel: AlertChannel, body: dict[str, Any], *, secret: str, now: int, allowed: Sequence[Network], smtp: str | None, sender: str
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Ways:
+    """How alerts leave. `allowed` networks are asked although they are private; `smtp` and `sender` are for mail."""
+
+    allowed: Sequence[Network] = ()
+    trust: ssl.SSLContext
+    smtp: str | None = None
+    sender: str
+
+
+async def send(channel: AlertChannel, body: dict[str, Any], *, secret: str, now: int, ways: Ways) -> None:
     """
     Raises:
         Exception: it was not taken; whatever the network or the other side said.
@@ -92,17 +101,15 @@ async def send(
     match channel.type:
         case "webhook":
             text = msgspec.json.encode(body)
-            await _post(channel.target, text, signatures(text, secret, body["id"], now), allowed)
+            await _post(channel.target, text, signatures(text, secret, body["id"], now), ways)
         case "slack":
-            await _post(channel.target, msgspec.json.encode({"text": escaped(summary(body))}), {}, allowed)
+            await _post(channel.target, msgspec.json.encode({"text": escaped(summary(body))}), {}, ways)
         case "email":
-            if smtp is None:
-                raise Failed("this server sends no mail: set OUTLAST_SMTP")
-            await asyncio.get_running_loop().run_in_executor(None, mail, smtp, sender, channel.target, body)
+            await asyncio.get_running_loop().run_in_executor(None, mail, ways, channel.target, body)
 
 
-async def _post(url: str, text: bytes, headers: dict[str, str], allowed: Sequence[Network]) -> None:
-    status = await post(url, text, headers, allowed)
+async def _post(url: str, text: bytes, headers: dict[str, str], ways: Ways) -> None:
+    status = await post(url, text, headers, ways.allowed, ways.trust)
     if not 200 <= status < 300:
         raise Failed(f"the address answered {status}")
 
@@ -125,25 +132,35 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def mail(smtp: str, sender: str, to: str, body: dict[str, Any], timeout: float = TIMEOUT_SECONDS) -> None:
-    """Plain text over `smtp://user:password@host:587`, with TLS where the server has it; `smtps://` begins with it."""
-    where = urlsplit(smtp)
+def mail(ways: Ways, to: str, body: dict[str, Any], timeout: float = TIMEOUT_SECONDS) -> None:
+    """Plain text over `smtp://user:password@host:587`, with TLS where the server has it; `smtps://` begins with it.
+
+    Raises:
+        Failed: no mail server is named, or it wants a password in the clear.
+        OSError, smtplib.SMTPException: what the network or the server said.
+    """
+    if ways.smtp is None:
+        raise Failed("this server sends no mail: set OUTLAST_SMTP")
+    where = urlsplit(ways.smtp)
     message = EmailMessage()
-    message["From"], message["To"] = sender, to
+    message["From"], message["To"] = ways.sender, to
     message["Subject"] = " ".join(summary(body).split())[:200]
     message["Message-ID"] = f"<{body['id']}@outlast>"
     message.set_content(summary(body) + "\n\n" + msgspec.json.format(msgspec.json.encode(body)).decode())
     host, secure = where.hostname or "localhost", where.scheme == "smtps"
     opened = (
-        smtplib.SMTP_SSL(host, where.port or 465, timeout=timeout, context=ssl.create_default_context())
+        smtplib.SMTP_SSL(host, where.port or 465, timeout=timeout, context=ways.trust)
         if secure
         else smtplib.SMTP(host, where.port or 25, timeout=timeout)
     )
     with opened as server:
         server.ehlo()
         if not secure and server.has_extn("starttls"):
-            server.starttls(context=ssl.create_default_context())
+            server.starttls(context=ways.trust)
             server.ehlo()
+            secure = True
+        if where.username and not secure:
+            raise Failed("the mail server has no TLS, and a password is not sent in the clear: use one that has, or no user")
         if where.username:
             server.login(unquote(where.username), unquote(where.password or ""))
         server.send_message(message)

@@ -111,7 +111,7 @@ async def _check_target(request: Request, body: Body) -> None:
         return
     try:
         parts(body.target)
-        await resolve(body.target, of(request).alerts.allowed)
+        await resolve(body.target, of(request).alerts.ways.allowed)
     except Unsafe as error:
         raise _refused(str(error), "target", "unsafe_url") from error
     except (OSError, UnicodeError):
