@@ -8,7 +8,7 @@ import contextlib
 import json
 import platform
 
-from benchmarks.house import house, postgres
+from benchmarks.house import RAISED, house, postgres
 from benchmarks.scenarios import SCENARIOS
 
 
@@ -28,7 +28,7 @@ def main() -> None:
                         continue
                     with house(kind, url=url if kind == "postgresql" else None) as found:
                         result = asyncio.run(SCENARIOS[name](found))
-                    line = {"scenario": name, "database": kind, **result, "python": platform.python_version()}
+                    line = {"scenario": name, "database": kind, **result, "python": platform.python_version(), **RAISED}
                     print(json.dumps(line), flush=True)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.load import Pipe
 
+RAISED = {"OUTLAST_KEY_RATE": "off"}  # one key makes all the load; the lines say so
 PROJECT = Path(__file__).parent / "project"
 OUTLAST = str(Path(sys.executable).parent / "outlast")
 
@@ -43,7 +44,9 @@ class House:
 
     def start_server(self, *arguments: str) -> subprocess.Popen[str]:
         command = [OUTLAST, "server", "--port", str(self.port), "--data", str(self.folder), "--database", self.database, *arguments]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=(self.folder / "server.log").open("a"), text=True)
+        server = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=(self.folder / "server.log").open("a"), text=True, env={**os.environ, **RAISED}
+        )
         self.processes.append(server)
         assert server.stdout is not None
         line = server.stdout.readline()

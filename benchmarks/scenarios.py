@@ -200,6 +200,7 @@ SCENARIOS: dict[str, Callable[[House], Coroutine[Any, Any, Result]]] = {
     "steps": waits.steps,
     "waiting_memory": waits.waiting_memory,
     "subscribers": subscribers.subscribers,
+    "subscribers_in_browsers": subscribers.in_browsers,
     "idle_subscribers": subscribers.idle_subscribers,
     "memory": memory,
     "startup": startup,

@@ -48,7 +48,7 @@ def trigger_and_wait(
         if entry.status == "ok":
             return Result(True, run_id, task, decode(entry.value, entry.value_type or "application/json"))
         failure = durable.failure(entry)
-        error = RunError(failure.name or failure.code, failure.message, failure.stack or None)
+        error = RunError(failure.name or failure.code, failure.message, failure.stack or None, failure.code)
         if entry.value_type == TIMED_OUT:
             return TimedOut(False, run_id, task, error)
         return Result(False, run_id, task, error)

@@ -12,7 +12,8 @@ OutlastError
 │   ├── ScopeLostError         an asyncio task without a place of its own
 │   ├── TransactionRefused     a step in a transaction that cannot commit together with its run
 │   ├── UndurableTimeout       a timeout of asyncio's ended a wait (in development)
-│   └── JournalTooLarge        too many durable operations in one run, or too large ones
+│   ├── JournalTooLarge        too many durable operations in one run, or too large ones
+│   └── RecursiveWaitDeadlock  a wait for a run that itself waits for this one
 ├── RunCancelled               the run was cancelled while its code waited
 ├── WaitTimedOut               what was waited for did not come in time
 ├── StepFailed                 a step failed after its last try
@@ -93,6 +94,10 @@ class ScopeLostError(DurableError):
 
 class JournalTooLarge(DurableError):
     """Too many durable operations in one run."""
+
+
+class RecursiveWaitDeadlock(DurableError):
+    """A wait for a run that itself waits for this one, so that neither would ever end. Never retried."""
 
 
 class TransactionRefused(DurableError):

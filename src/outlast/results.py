@@ -12,11 +12,12 @@ Out = TypeVar("Out", covariant=True)
 
 
 class RunError(msgspec.Struct, frozen=True):
-    """Why a run failed."""
+    """Why a run failed. `code` says it of what is not the task's own error, as in JOURNAL_MISMATCH or TASK_INPUT_ERROR."""
 
     name: str
     message: str
     stack: str | None = None
+    code: str = ""
 
 
 class Result(Generic[Out]):

@@ -51,7 +51,7 @@ SETTINGS = (
     Setting("retention_days", None, "how long finished runs, events and logs are kept; without it for ever", "float", 0),
     Setting("payload_store", None, "where uploads lie until used: a folder, s3://, gs:// or az://; without it payloads/ in data"),
     Setting("max_token_seconds", 86_400, "longest life of a public token; 30 days at most", "int", 60),
-    Setting("key_rate", "off", "calls with an API key: off, or as 750+250/10s (750 at once, 250 more every ten seconds)"),
+    Setting("key_rate", "750+250/10s", "calls with an API key: 750 at once, 250 more every ten seconds; or off, as it is in `outlast dev`"),
     Setting("token_rate", "60/1m", "calls with a public token, subscriptions not counted"),
     Setting("batch_rate", "off", "runs made by batches in an environment, as 1200+100/10s"),
     Setting("public_url", None, "what addresses handed out begin with; without it as the client reached the server"),

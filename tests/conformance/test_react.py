@@ -51,10 +51,10 @@ def built(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.full
-async def test_a_page_triggers_watches_streams_and_approves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["sqlite", pytest.param("postgresql", marks=pytest.mark.full)], indirect=True)
+async def test_a_page_triggers_watches_streams_and_approves(address: Address, tmp_path: Path) -> None:
     page_folder = built(tmp_path / "page")
-    cluster = Cluster(tmp_path, Address(f"sqlite:///{tmp_path / 'data' / 'outlast.db'}"), project=EXAMPLE)
+    cluster = Cluster(tmp_path, address, project=EXAMPLE)
     try:
         _, port = cluster.server()
         cluster.worker(port, "--executors", "1")

@@ -33,7 +33,7 @@ async def fails(address: Address, folder: Path, *bodies: Any, env: str = "prod")
     async with open_house(address, folder, env=env) as house:
         await house.work(replay_every_wait=True)
         result = await changes.trigger_and_wait()
-        assert (result.ok, result.error.name) == (False, "JournalMismatch")
+        assert (result.ok, result.error.name, result.error.code) == (False, "JournalMismatch", "JOURNAL_MISMATCH")
         [(attempts, error)] = await house.runtime.engine.read(
             lambda tx: tx.all("SELECT r.attempt, d.error FROM runs r JOIN run_data d ON d.run_id = r.id")
         )

@@ -80,7 +80,8 @@ class Cluster:
             self._close(process)
 
     def _start(self, command: list[str], log: str, *, stdout: int) -> subprocess.Popen[str]:
-        environment = {**os.environ, "LEDGER": str(self.ledger), "OUTLAST_SECRET_KEY": self.key, "OUTLAST_DRAIN_SECONDS": "2"}
+        ours = {"LEDGER": str(self.ledger), "OUTLAST_SECRET_KEY": self.key, "OUTLAST_DRAIN_SECONDS": "2", "OUTLAST_KEY_RATE": "off"}
+        environment = {**os.environ, **ours}
         with (self.folder / log).open("a") as errors:
             process = subprocess.Popen(command, stdout=stdout, stderr=errors, text=True, env=environment)
         self.processes.append(process)

@@ -51,6 +51,18 @@ def revoke(key_id: str, data: Data = None, database: Database = None) -> None:
     print(f"revoked {key_id}")
 
 
+@app.command("revoke-tokens")
+@plainly
+def revoke_tokens(
+    env: Annotated[str, typer.Option(help="dev, staging, prod or preview.")], data: Data = None, database: Database = None
+) -> None:
+    """Refuse every public token made for an environment until now; servers notice within half a minute. Keys stay."""
+    from outlast.cli.administration import revoke_tokens as revoke_all
+
+    revoke_all(settings_of(data=data, database=database), env)
+    print(f"public tokens of {env} made until now are refused")
+
+
 @plainly
 def link(data: Data = None, database: Database = None) -> None:
     """Print a link that signs you in to the dashboard: once, within 15 minutes."""

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from outlast.server.runtime import ENVIRONMENTS, add_key, seed
+from outlast.server.runtime import ENVIRONMENTS, add_key, environment_id, seed
 from outlast.settings import Settings
-from outlast.store import check, keys, signins
+from outlast.store import catalog, check, keys, signins
 from outlast.store.backup import backup
 from outlast.store.database import Database, DatabaseUnusable
 from outlast.store.migrate import migrate
@@ -124,6 +124,22 @@ def revoke_key(settings: Settings, key_id: str) -> bool:
     try:
         with database.transaction() as tx:
             return keys.revoke(tx, key_id, time.time_ns() // 1_000_000)
+    finally:
+        database.close()
+
+
+def revoke_tokens(settings: Settings, slug: str) -> None:
+    """Refuse every public token that was made for an environment until now.
+
+    Raises:
+        DatabaseUnusable: there is no such environment.
+    """
+    database = _open(settings)
+    try:
+        migrate(database)
+        with database.transaction() as tx:
+            seed(tx)
+            catalog.refuse_tokens_before(tx, environment_id(slug), int(time.time()) + 1)  # tokens carry whole seconds
     finally:
         database.close()
 

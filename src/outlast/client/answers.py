@@ -260,7 +260,12 @@ def parse_run(answer: dict[str, Any]) -> Run:
     if error is not None:
         answer = {
             **answer,
-            "error": {"name": error.get("name") or "", "message": error.get("message", ""), "stack": error.get("stackTrace")},
+            "error": {
+                "name": error.get("name") or "",
+                "message": error.get("message", ""),
+                "stack": error.get("stackTrace"),
+                "code": error.get("code") or "",
+            },
         }
     return msgspec.convert(answer, Run)
 

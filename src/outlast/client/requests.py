@@ -143,7 +143,7 @@ _FINAL = frozenset({"COMPLETED", "CANCELED", "FAILED", "CRASHED", "SYSTEM_FAILUR
 def outcome_of(run: Run) -> Outcome:
     """What a server without our long poll says of a run."""
     output = None if run.output is None else msgspec.json.encode(run.output).decode()
-    error = run.error and {"name": run.error.name, "message": run.error.message, "stackTrace": run.error.stack}
+    error = run.error and {"name": run.error.name, "message": run.error.message, "stackTrace": run.error.stack, "code": run.error.code}
     return Outcome(
         done=run.status in _FINAL, id=run.id, ok=run.is_success, task_identifier=run.task_identifier, status=run.status, output=output,
         error=error,
@@ -164,7 +164,7 @@ def batch_outcomes(batch_id: str) -> Request[list[Outcome]]:
 def run_error(outcome: Outcome) -> RunError:
     error = outcome.error or {}
     message = error.get("message") or f"the run ended as {outcome.status}"
-    return RunError(error.get("name") or error.get("code") or outcome.status, message, error.get("stackTrace"))
+    return RunError(error.get("name") or error.get("code") or outcome.status, message, error.get("stackTrace"), error.get("code") or "")
 
 
 def run_logs(run_id: str, after: int, limit: int) -> Request[Page[LogLine]]:

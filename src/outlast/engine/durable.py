@@ -12,7 +12,7 @@ from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import WAIT_TIMER, View
 from outlast.model import lifecycle
-from outlast.model.failure import Failure
+from outlast.model.failure import DEADLOCK, Failure, internal
 from outlast.model.journal import REFUSED, TIMED_OUT, Entry, entry_id
 from outlast.model.refusal import Refusal
 from outlast.model.requests import (
@@ -95,7 +95,7 @@ def record(view: View, r: Record) -> Entry | Refusal:
     made = _made(view, run, r)
     if isinstance(made, Refusal):
         # recorded too: whoever replays this must be refused again, also when it would be possible by then
-        failure = Failure(name="Unprocessable", message=made.message)
+        failure = internal(DEADLOCK, made.message) if made.code == "deadlock" else Failure(name="Unprocessable", message=made.message)
         made = view.record(run, replace(r.entry, status="error", value=encode_failure(failure), value_type=REFUSED))
     return made
 
@@ -148,8 +148,7 @@ def _wait_for_existing(view: View, run: Run, entry: Entry, made: Triggered, jour
     child = view.run(made.run_id)
     assert child is not None
     if _waits_for(view, child, run):
-        text = f"RECURSIVE_WAIT_DEADLOCK: run {child.id} waits for {run.id}, or for one that does, so this wait could never end"
-        return Refusal("invalid", text)
+        return Refusal("deadlock", f"run {child.id} waits for {run.id}, or for one that does, so this wait could never end")
     if child.is_final:
         data = view.data.get(child.id)
         if data is None:

@@ -8,6 +8,7 @@ import msgspec
 
 from outlast.model.limits import MAX_ERROR_MESSAGE_CHARS, MAX_ERROR_STACK_CHARS
 
+DEADLOCK = "RECURSIVE_WAIT_DEADLOCK"  # of a wait that could never end
 NEVER_RETRIED = frozenset(
     {
         "COULD_NOT_FIND_EXECUTOR",
@@ -24,7 +25,7 @@ NEVER_RETRIED = frozenset(
         "OUTDATED_SDK_VERSION",
         "TASK_RUN_HEARTBEAT_TIMEOUT",
         "TASK_DID_CONCURRENT_WAIT",
-        "RECURSIVE_WAIT_DEADLOCK",
+        DEADLOCK,
         "TASK_DEQUEUED_INVALID_STATE",
         "TASK_DEQUEUED_QUEUE_NOT_FOUND",
         "TASK_RUN_DEQUEUED_MAX_RETRIES",

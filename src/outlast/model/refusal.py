@@ -34,6 +34,7 @@ Code = Literal[
     "too_many",
     "declarative",
     "too_large",
+    "deadlock",
 ]
 
 

@@ -230,9 +230,18 @@ def seed(tx: Connection, options: Options | None = None) -> None:
 
 
 def add_key(tx: Connection, slug: str, name: str, *, key_id: str, now: int, role: str = "operator") -> str:
-    found = next(((id_, type_) for id_, s, type_ in ENVIRONMENTS if s == slug), None)
+    env_id = environment_id(slug)
+    key = keys.generate(next(type_ for id_, _, type_ in ENVIRONMENTS if id_ == env_id))
+    keys.add(tx, id=key_id, env_id=env_id, name=name, key=key, now=now, role=role)
+    return key
+
+
+def environment_id(slug: str) -> int:
+    """
+    Raises:
+        DatabaseUnusable: there is none of this name.
+    """
+    found = next((id_ for id_, s, _ in ENVIRONMENTS if s == slug), None)
     if found is None:
         raise DatabaseUnusable(f"there is no environment {slug!r}: use dev, staging, prod or preview")
-    key = keys.generate(found[1])
-    keys.add(tx, id=key_id, env_id=found[0], name=name, key=key, now=now, role=role)
-    return key
+    return found

@@ -78,12 +78,17 @@ def error(stored: str) -> dict[str, Any]:
     failure = _failure(stored)
     match failure.type:
         case "BUILT_IN_ERROR":
-            return {"name": failure.name, "message": failure.message, "stackTrace": failure.stack}
+            return {"name": failure.name, "message": failure.message, "stackTrace": failure.stack, **_code(failure)}
         case "INTERNAL_ERROR":
             detail = f": {failure.message}" if failure.message else ""
-            return {"name": failure.code, "message": f"Task failed with an internal error ({failure.code}){detail}"}
+            return {"name": failure.code, "message": f"Task failed with an internal error ({failure.code}){detail}", **_code(failure)}
         case _:
             return {"message": failure.message}
+
+
+def _code(failure: Failure) -> dict[str, str]:
+    """Codes of ours are in no list of Trigger.dev's clients, which know INTERNAL_ERROR by that list: they stand beside the name."""
+    return {"code": failure.code} if failure.code else {}
 
 
 def error_object(stored: str) -> dict[str, Any]:
@@ -91,7 +96,8 @@ def error_object(stored: str) -> dict[str, Any]:
     failure = _failure(stored)
     match failure.type:
         case "BUILT_IN_ERROR":
-            return {"type": failure.type, "name": failure.name, "message": failure.message, "stackTrace": failure.stack}
+            named = {"type": failure.type, "name": failure.name, "message": failure.message, "stackTrace": failure.stack}
+            return {**named, **_code(failure)}
         case "INTERNAL_ERROR":
             return {"type": failure.type, "code": failure.code, "message": failure.message, "stackTrace": failure.stack}
         case _:

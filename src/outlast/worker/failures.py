@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 
-from outlast.model.failure import Failure, internal, truncated
+from outlast.errors import RecursiveWaitDeadlock, Unprocessable
+from outlast.model.failure import DEADLOCK, Failure, internal, truncated
 from outlast.model.limits import MAX_ERROR_STACK_CHARS
 from outlast.worker.redaction import redacted
 
@@ -14,10 +15,16 @@ _INSIDE = ("outlast/worker/",)
 
 def describe(error: BaseException, code: str = "") -> Failure:
     """The failure of an exception; `code` marks errors of ours (TASK_INPUT_ERROR …)."""
+    code = code or (DEADLOCK if isinstance(error, RecursiveWaitDeadlock) else "")
     if code:
         message = f"{_name(error)}: {text_of(error)}"
         return truncated(Failure(type="INTERNAL_ERROR", code=code, name=code, message=message, stack=_stack(error)))
     return truncated(Failure(name=_name(error), message=text_of(error), stack=_stack(error)))
+
+
+def refusal(failure: Failure) -> Exception:
+    """What the code is told that asked for it."""
+    return RecursiveWaitDeadlock(failure.message) if failure.code == DEADLOCK else Unprocessable(failure.message, status=422)
 
 
 def out_of_memory(limit_bytes: int = 0) -> Failure:

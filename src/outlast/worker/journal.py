@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from outlast.durable import Slot, failure
-from outlast.errors import DuplicateKeyError, OutsideRunError, RunCancelled, Unprocessable
+from outlast.errors import DuplicateKeyError, OutsideRunError, RunCancelled
 from outlast.model.journal import LONG, REFUSED, Entry, OpKind
 from outlast.worker.blocked import is_blocked, is_moving
 from outlast.worker.cancelling import say_if_timed_out
+from outlast.worker.failures import refusal
 from outlast.worker.link import Link
 from outlast.worker.past import Past
 from outlast.worker.scopes import NOBODY, Scope, counted, is_dropped, location, place_of, scope
@@ -51,8 +52,7 @@ class Journal:
         self._tasks: dict[asyncio.Task[Any], Scope] = {}
         self._root: Scope | None = None
         self._threads_waiting = 0
-        self._scheduled = False
-        self._settling = False
+        self._scheduled = self._settling = False
         self._turns = 0
         self._said_blocked = False
         self._asked = False  # for a slot, since the code moves though it was said to wait
@@ -148,7 +148,7 @@ class Journal:
         """The entry of an operation, once it is complete and its turn has come.
 
         Raises:
-            Unprocessable: the server refused it, now or when it was recorded.
+            Unprocessable, RecursiveWaitDeadlock: the server refused it, now or when it was recorded.
             UndurableTimeout: a timeout of asyncio's ended it, in development.
         """
         if not self.is_open:
@@ -171,7 +171,7 @@ class Journal:
             self._waiting.pop(slot.key, None)
             self._short.pop(slot.key, None)
         if entry.value_type == REFUSED:
-            raise Unprocessable(failure(entry).message, status=422)
+            raise refusal(failure(entry))
         return entry
 
     async def _hooked(self, slot: Slot, args: dict[str, Any], future: asyncio.Future[Entry]) -> Entry:

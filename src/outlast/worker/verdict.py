@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
 from outlast.config import Config
-from outlast.errors import AbortTaskRun, ApiError, JournalMismatch
+from outlast.errors import AbortTaskRun, ApiError, JournalMismatch, RecursiveWaitDeadlock
 from outlast.hooks import global_hooks
 from outlast.model.limits import MAX_ATTEMPTS, MAX_FUTURE_MS
 from outlast.model.messages import RunPush
@@ -129,6 +129,6 @@ def _counted(push: RunPush) -> int:
 
 def _is_final(error: BaseException) -> bool:
     """Errors no retry can help: asked for, or the server's own refusal of a call the task made."""
-    if isinstance(error, (AbortTaskRun, JournalMismatch)):
+    if isinstance(error, (AbortTaskRun, JournalMismatch, RecursiveWaitDeadlock)):
         return True
     return isinstance(error, ApiError) and 400 <= error.status < 500 and error.status not in (408, 429)
