@@ -130,6 +130,7 @@ class _Work:
         import asyncio
         import random
 
+        await self.here.settled()
         attempt, loop = 1, asyncio.get_running_loop()
         began = loop.time()
         while True:

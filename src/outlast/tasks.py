@@ -253,12 +253,18 @@ class Task(Generic[In, Out]):
 
     def _and_wait(self, wire: dict[str, Any], timeout: int | None) -> Flow[Result[Out]]:
         handle: RunHandle[Any] = yield requests.trigger(self.id, wire)
-        outcome = yield from wait_for(handle.id, None if timeout is None else timeout / 1_000)
+        until = math.inf if timeout is None else time.monotonic() + timeout / 1_000
+        run_id = handle.id
+        while True:
+            outcome = yield from wait_for(run_id, until - time.monotonic())
+            if (following := _continued_as(outcome)) is None:
+                break
+            run_id = following  # whoever waits for a run waits for the one it goes on as
         if not outcome.done:
-            return TimedOut(False, handle.id, self.id, RunError("WaitTimedOut", f"run {handle.id} was not over in {timeout} ms"))
+            return TimedOut(False, run_id, self.id, RunError("WaitTimedOut", f"run {run_id} was not over in {timeout} ms"))
         if not outcome.ok:
-            return Result(False, handle.id, self.id, requests.run_error(outcome))
-        return Result(True, handle.id, self.id, self.decode_output(outcome.output, outcome.output_type))
+            return Result(False, run_id, self.id, requests.run_error(outcome))
+        return Result(True, run_id, self.id, self.decode_output(outcome.output, outcome.output_type))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself: no run, no retries; for tests and for code reuse."""
@@ -266,6 +272,12 @@ class Task(Generic[In, Out]):
 
     def __repr__(self) -> str:
         return f"<task {self.id}>"
+
+
+def _continued_as(outcome: requests.Outcome) -> str | None:
+    if not outcome.ok or outcome.output is None or not outcome.output.startswith('{"continued_as":"run_'):
+        return None
+    return msgspec.json.decode(outcome.output)["continued_as"]
 
 
 def retrieved(run_id: str) -> Flow[Run]:

@@ -192,3 +192,12 @@ async def open_house(address: Address, folder: Path, *, travels: bool = True, en
         connections.stop_using(client)
         await client.close()
         await runtime.close()
+
+
+def drop(address: Address, schema: str) -> None:
+    """A schema that was made beside the test's own."""
+    if address.is_postgres:
+        import psycopg
+
+        with psycopg.connect(address.url, autocommit=True) as connection:
+            connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())

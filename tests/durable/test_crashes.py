@@ -41,6 +41,15 @@ def program(ledger: Ledger) -> Task[Any, Any]:
             await wait.for_(hours=i)
         return [first, made, await step("branch", effect, f"branch {i} second")]
 
+    @task
+    async def chain(payload: list[str]) -> list[str]:
+        """Three runs, one after the other."""
+        payload.append(await step("link", effect, f"link {len(payload)}"))
+        await wait.for_(hours=1)
+        if len(payload) < 3:
+            await run.continue_as(payload)
+        return payload
+
     async def flaky(attempt: int) -> str:
         if attempt == 1:
             raise ConnectionError("away")
@@ -63,6 +72,7 @@ def program(ledger: Ledger) -> Task[Any, Any]:
         trace.append((await wait.first(wait.for_(days=2), wait.for_(hours=1), timeout="3d")).index)
         trace.append(await retry.on_throw(flaky, max_attempts=3, min_timeout=60))
         trace.append((run.now() - started).days >= 3)
+        trace.append(await chain.trigger_and_wait([]).unwrap())
         trace.append(await step("end", effect, "end"))
         return trace
 
@@ -78,22 +88,17 @@ async def test_ended_at_every_operation_a_program_gives_the_same(address: Addres
     ledger: Ledger = defaultdict(set)
     parent = program(ledger)
     async with open_house(address, tmp_path) as house:
-        await house.work()
+        first = await house.work()
         expected = await finish(house, parent, "p")
-        operations = await count(house)
-        assert operations > 20
-    assert all(len(keys) == 1 for keys in ledger.values())
-    for last in range(1, operations + 1):
-        ledger.clear()
-        folder = tmp_path / str(last)
-        folder.mkdir()
-        async with open_house(Address(address.url, f"{address.schema}_{last}"), folder) as house:
+        assert first.operations > 40
+        for last in range(1, first.operations + 1):
+            house.retire()
+            ledger.clear()
             mortal = await house.work(last=last)
             assert await finish(house, parent, "p") == expected, f"ended at operation {last}"
             assert mortal.died.is_set()
             assert {name: len(keys) for name, keys in ledger.items()} == dict.fromkeys(ledger, 1)
-            await check(house)
-        drop(address, f"{address.schema}_{last}")
+        await check(house, times=first.operations + 1)
 
 
 async def test_replayed_at_every_wait_a_program_gives_the_same(address: Address, tmp_path: Path) -> None:
@@ -107,8 +112,8 @@ async def test_replayed_at_every_wait_a_program_gives_the_same(address: Address,
         await check(house)
 
 
-def fan(ledger: Ledger) -> Task[Any, Any]:
-    """20 branches of 3 steps with real I/O between them, a task group, a race, a batch of 50."""
+def fan(ledger: Ledger, children: int) -> Task[Any, Any]:
+    """20 branches of 3 steps with real I/O between them, a task group, a race, a batch."""
 
     def effect(name: str) -> str:
         ledger[name].add(step.idempotency_key)
@@ -143,13 +148,13 @@ def fan(ledger: Ledger) -> Task[Any, Any]:
         trace += [t.result() for t in made]
         won = await wait.first(wait.for_(days=3), wait.for_(days=1), wait.for_(days=2))
         trace.append(won.index)
-        trace += [r.output for r in (await leaf.batch_trigger_and_wait(range(50))).runs]
+        trace += [r.output for r in (await leaf.batch_trigger_and_wait(range(children))).runs]
         return trace
 
     return spread
 
 
-async def crashed_at_random(address: Address, folder: Path, times: int) -> None:
+async def crashed_at_random(address: Address, folder: Path, times: int, children: int = 50) -> None:
     """`times` runs, each executor of which dies at a random operation of its own."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -158,10 +163,10 @@ async def crashed_at_random(address: Address, folder: Path, times: int) -> None:
         writer.close()
 
     ledger: Ledger = defaultdict(set)
-    spread = fan(ledger)
+    spread = fan(ledger, children)
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    expected = [[f"branch {i} step {n}" for n in range(3)] for i in (*range(20), 100, 101, 102)] + [1, *range(1, 51)]
+    expected = [[f"branch {i} step {n}" for n in range(3)] for i in (*range(20), 100, 101, 102)] + [1, *range(1, children + 1)]
     chance = random.Random(5)
     async with open_house(address, folder) as house:
         for _ in range(times):
@@ -186,24 +191,63 @@ async def test_branches_with_io_ended_at_a_hundred_random_points_give_the_same(a
     await crashed_at_random(address, tmp_path, 100)
 
 
-async def count(house: House) -> int:
-    return (await house.runtime.engine.read(lambda tx: tx.all("SELECT count(*) FROM journal")))[0][0]
+def batch(ledger: Ledger, children: int) -> Task[Any, Any]:
+    """A batch, of children that have a step each, between two steps."""
+
+    def effect(name: str) -> str:
+        ledger[name].add(step.idempotency_key)
+        return name
+
+    @task
+    async def leaf(payload: int) -> int:
+        await step("leaf", effect, f"leaf {payload}")
+        return payload + 1
+
+    @task
+    async def whole(payload: int) -> list[int]:
+        await step("begin", effect, "begin")
+        made = [r.output for r in (await leaf.batch_trigger_and_wait(range(children))).runs]
+        await step("end", effect, "end")
+        return made
+
+    return whole
 
 
-async def check(house: House) -> None:
+async def batch_ended_at(address: Address, folder: Path, children: int, points: list[int]) -> None:
+    """At the parent's step, at its batch, at steps of its children; the executor that dies has some of them."""
+    ledger: Ledger = defaultdict(set)
+    whole = batch(ledger, children)
+    async with open_house(address, folder) as house:
+        for last in points:
+            ledger.clear()
+            mortal = await house.work(last=last)
+            async with asyncio.timeout(120):
+                assert await whole.trigger_and_wait(0).unwrap() == list(range(1, children + 1)), f"ended at operation {last}"
+            assert mortal.died.is_set()
+            assert {name: len(keys) for name, keys in ledger.items()} == dict.fromkeys(ledger, 1)
+            assert len(ledger) == children + 2
+            house.retire()
+        rows = await house.runtime.engine.read(lambda tx: tx.all("SELECT task, count(*) FROM runs GROUP BY task ORDER BY task"))
+        assert rows == [("leaf", children * len(points)), ("whole", len(points))]
+
+
+async def test_a_batch_ended_at_some_of_its_points_gives_the_same(address: Address, tmp_path: Path) -> None:
+    await batch_ended_at(address, tmp_path, 60, [1, 2, 3, 30, 62])
+
+
+@pytest.mark.full
+async def test_a_batch_of_1_000_ended_at_twenty_points_gives_the_same(address: Address, tmp_path: Path) -> None:
+    """Some 40 seconds a database."""
+    await batch_ended_at(address, tmp_path, 1_000, [1, 2, 3, *random.Random(7).sample(range(4, 1_002), 16), 1_002])
+
+
+async def check(house: House, *, times: int = 1) -> None:
     """No child twice, no slot left, no run that is not over."""
     read = house.runtime.engine.read
     async with asyncio.timeout(30):
         while (await read(lambda tx: tx.all("SELECT count(*) FROM runs WHERE finished_at IS NULL")))[0][0]:
             await asyncio.sleep(0.005)
-    assert await read(lambda tx: tx.all("SELECT task, count(*) FROM runs GROUP BY task ORDER BY task")) == [("child", 9), ("parent", 1)]
+    made = await read(lambda tx: tx.all("SELECT task, count(*) FROM runs GROUP BY task ORDER BY task"))
+    assert made == [("chain", 3 * times), ("child", 9 * times), ("parent", times)]
     assert await read(lambda tx: tx.all("SELECT count(*) FROM slots")) == [(0,)]
     assert await read(lambda tx: tx.all("SELECT sum(used), sum(queued) FROM lanes")) == [(0, 0)]
-
-
-def drop(address: Address, schema: str) -> None:
-    if address.is_postgres:
-        import psycopg
-
-        with psycopg.connect(address.url, autocommit=True) as connection:
-            connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())

@@ -186,7 +186,7 @@ async def test_a_run_goes_on_as_another_and_who_waits_is_given_that(address: Add
         assert (fresh.output, fresh.version) == (100, old.version)
 
 
-async def test_a_journal_over_its_limit_says_how_to_go_on(address: Address, tmp_path: Path) -> None:
+async def test_5_a_journal_over_its_limit_says_how_to_go_on(address: Address, tmp_path: Path) -> None:
     """Row 65 of security, row 5 of traps."""
 
     @task

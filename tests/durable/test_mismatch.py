@@ -128,7 +128,7 @@ async def test_operations_in_flight_at_a_crash_are_no_mismatch(address: Address,
         assert order[:2] == [4, 3]
 
 
-async def test_another_version_parks_the_run_until_one_fits(address: Address, tmp_path: Path) -> None:
+async def test_18_another_version_parks_the_run_until_one_fits(address: Address, tmp_path: Path) -> None:
     def version(second: str) -> Task[Any, Any]:
         @task(id="order")
         async def order() -> str:
@@ -280,3 +280,24 @@ async def test_what_is_left_of_an_earlier_attempt_records_nothing(address: Addre
         rows = await house.runtime.engine.read(lambda tx: tx.all("SELECT key, journal FROM journal"))
         assert rows == [("r/step:now#0", 2)]
         assert [type(e).__name__ for e in said] == ["OutsideRunError"]
+
+
+async def test_other_inputs_in_a_replay_are_a_mismatch_that_names_both_places(address: Address, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def charge(amount: int) -> int:
+        return amount
+
+    @task(retry=Retry(max_attempts=3))
+    async def varies() -> None:
+        calls.append(1)
+        await step("charge", charge, len(calls))  # another argument each time the code runs
+        await wait.for_(days=1)
+
+    async with open_house(address, tmp_path) as house:
+        await house.work(replay_every_wait=True)
+        result = await varies.trigger_and_wait()
+        assert (result.ok, result.error.name) == (False, "JournalMismatch")
+        assert result.error.message.count("test_mismatch.py:") == 2
+        assert "r/step:charge#0" in result.error.message
+        assert len(calls) == 2, "a mismatch is not retried by itself"

@@ -14,8 +14,7 @@ from outlast import sync as blocking
 from outlast.errors import InvalidValue, OutsideRunError, Unprocessable
 from outlast.model.limits import MAX_METADATA_BYTES
 from tests.databases import Address
-from tests.durable.house import open_house
-from tests.durable.test_crashes import drop
+from tests.durable.house import drop, open_house
 from tests.realtime.house import PATIENCE, Live
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from outlast.worker.scopes import Scope, scope
 
 if TYPE_CHECKING:
-    from outlast.worker.journal import Journal
+    from outlast.worker.delivery import Delivery
 
 TURNS = 64  # of the loop, at most, until all that a result set in motion has come to rest
 FOREIGN_TURNS = 16  # on a loop that does not show what is ready
@@ -30,7 +30,7 @@ _INSIDE = frozenset(
 )
 
 
-def is_moving(loop: asyncio.AbstractEventLoop, journal: Journal, turns: int) -> bool:
+def is_moving(loop: asyncio.AbstractEventLoop, journal: Delivery, turns: int) -> bool:
     """Something of the run is about to run; `turns` of the loop have been waited for already."""
     ready: Any = getattr(loop, "_ready", None)
     if ready is None:

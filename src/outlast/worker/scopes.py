@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import sys
 from collections.abc import Callable, Coroutine, Set
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,6 +53,12 @@ class Scope:
         return Scope(f"{self.path}/{name}~{n}", self.journal, self)
 
 
+def _forked() -> None:
+    """A process that user code forks is no part of the run, though it has its context."""
+    scope.set(None)
+    current.attempt.set(None)
+
+
 def is_dropped(scope: Scope | None) -> bool:
     while scope is not None:
         if scope.dropped:
@@ -61,6 +68,8 @@ def is_dropped(scope: Scope | None) -> bool:
 
 
 scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("outlast_scope", default=None)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forked)
 
 
 def place_of(journal: Journal, call: str, *, is_open: bool) -> Scope:

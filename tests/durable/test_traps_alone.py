@@ -1,0 +1,93 @@
+"""What of the guide's traps needs more than a program that is interrupted; by their numbers."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outlast import Retry, idempotency_key, queue, runs, step, task, wait
+from outlast.errors import RecursiveWaitDeadlock
+from tests.databases import Address
+from tests.durable.house import open_house
+
+
+async def test_4_a_poll_loop_that_is_replayed_fast_is_named_in_development(address: Address, tmp_path: Path) -> None:
+    @task
+    async def polls() -> int:
+        for _ in range(60):
+            await wait.for_(seconds=1)
+        return 60
+
+    async with open_house(address, tmp_path, env="dev") as house:
+        await house.work()
+        handle = await polls.trigger()
+        await house.until("SELECT 1 FROM (SELECT count(*) AS n FROM journal WHERE status = 'ok') found WHERE n > 55")
+        house.retire()
+        await house.work()
+        assert any("waits were replayed in less than a second" in line for line in await house.logs(handle.id))
+
+
+@pytest.mark.parametrize("key", [None, "tenant"])
+async def test_22_parent_and_child_in_one_slot_complete_and_a_circle_is_refused(address: Address, tmp_path: Path, key: str | None) -> None:
+    """Behaviour 70, row 54 of security."""
+    narrow = queue("narrow", concurrency_limit=1)
+    options: dict[str, Any] = {} if key is None else {"concurrency_key": key}
+
+    caught: list[str] = []
+
+    @task(queue=narrow, retry=Retry(max_attempts=3))
+    async def child() -> None:
+        try:
+            await parent.trigger_and_wait(idempotency_key=idempotency_key("me", scope="global"), **options)
+        except RecursiveWaitDeadlock as error:
+            caught.append(str(error))
+            raise
+
+    @task(queue=narrow)
+    async def parent() -> Any:
+        result = await child.trigger_and_wait(**options)
+        return [result.ok, result.error.name]
+
+    async with open_house(address, tmp_path) as house:
+        await house.work()
+        async with asyncio.timeout(30):
+            made = await parent.trigger_and_wait(idempotency_key=idempotency_key("me", scope="global"), **options)
+        assert made.output == [False, "RECURSIVE_WAIT_DEADLOCK"]
+        assert len(caught) == 1 and "could never end" in caught[0]  # no retry would help
+
+
+@pytest.mark.parametrize("name", ["", "n" * 257, "a\x00b", "\ud800"])
+async def test_a_name_that_cannot_be_is_refused(address: Address, tmp_path: Path, name: str) -> None:
+    """Row 65 of security."""
+
+    @task
+    async def names() -> str:
+        try:
+            await step(name, int)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    async with open_house(address, tmp_path) as house:
+        await house.work()
+        assert "1 to 256 characters" in await names.trigger_and_wait().unwrap()
+
+
+async def test_a_child_made_by_a_key_that_was_used_is_waited_for(address: Address, tmp_path: Path) -> None:
+    @task
+    async def child(payload: int) -> int:
+        await wait.for_(hours=1)
+        return payload
+
+    @task
+    async def parent(payload: int) -> int:
+        return await child.trigger_and_wait(payload, idempotency_key=idempotency_key("shared", scope="global")).unwrap()
+
+    async with open_house(address, tmp_path) as house:
+        await house.work()
+        handles = [await parent.trigger(n) for n in (1, 2, 3)]
+        assert [(await runs.poll(h)).output for h in handles] == [1, 1, 1]
+        assert await parent.trigger_and_wait(4).unwrap() == 1
