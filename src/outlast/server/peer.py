@@ -29,7 +29,6 @@ from outlast.model.messages import (
     Credit,
     Done,
     Drain,
-    DrainPush,
     FromWorker,
     HeldRun,
     Hello,
@@ -69,7 +68,6 @@ from outlast.server.recorded import record_of
 from outlast.server.results import result_of
 from outlast.server.sides import write_of
 from outlast.store import catalog, journal, lanes, runs
-from outlast.store import sessions as sessions_store
 from outlast.store.database import DatabaseError
 
 if TYPE_CHECKING:
@@ -204,7 +202,6 @@ class Peer:
             cancel += [HeldRun(run_id, epoch, 0, executor) for run_id, epoch, executor in answer]
             with contextlib.suppress(DatabaseError):  # the next beat looks again
                 await reconcile(self.channel, session, beat.loop_lag_ms)
-<<<<<<< HEAD
                 suspects = suspects or await self._lacks_processes(session)
                 await self.channel.tell_variables(session)
         self.outbox.put(BeatOk(beat.n, LEASE_MS, cancel, suspects))
@@ -215,20 +212,6 @@ class Peer:
             return False
         routes = [alone_route(route(version, "async")) for version in (session.version, None)]
         return await self.engine.read(lambda tx: lanes.is_anything_open(tx, session.env_id, routes))
-=======
-        await self._drain_asked()
-        self.outbox.put(BeatOk(beat.n, LEASE_MS, cancel))
->>>>>>> f80dbc7 (Resolve, ignore and reopen errors, make alerts, drain workers)
-
-    async def _drain_asked(self) -> None:
-        """Somebody may have asked the newest session to leave; the worker itself ends the older ones."""
-        with contextlib.suppress(DatabaseError):
-            newest = self.sessions[-1:]
-            asked = await self.engine.read(lambda tx: sessions_store.draining(tx, [s.id for s in newest])) if newest else set[str]()
-            for session in newest:
-                if session.id in asked and not session.draining:
-                    session.draining = True
-                    self.outbox.put(DrainPush())
 
     async def _lost(self, lost: Lost) -> None:
         for session in self.sessions:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-<<<<<<< HEAD
-=======
-from collections.abc import Sequence
-from typing import Any
->>>>>>> f80dbc7 (Resolve, ignore and reopen errors, make alerts, drain workers)
 
 from msgspec.structs import replace
 
 from outlast.engine.engine import Engine
 from outlast.model.alert import AlertChannel, Delivery, told
 from outlast.model.run import FAILED, Execution
-<<<<<<< HEAD
 from outlast.server.alerts.sending import About, Ways, content, send
-=======
-from outlast.server.alerts.outbound import Network
-from outlast.server.alerts.sending import content, send, trial
->>>>>>> f80dbc7 (Resolve, ignore and reopen errors, make alerts, drain workers)
 from outlast.server.vault import Vault
 from outlast.store import alerts as store
 from outlast.store import catalog, deployments, outbox, search
@@ -150,19 +140,8 @@ class Alerts:
             d = replace(d, status="DELIVERED", tries=d.tries + 1, next_at=None, error=None)
         await self.engine.write(lambda tx: store.done(tx, d))
 
-    async def try_out(self, channel: AlertChannel) -> None:
-        """Send a test now.
-
-        Raises:
-            Exception: it was not taken; whatever the network or the other side said.
-        """
-        env = await self.engine.read(lambda tx: catalog.environment(tx, channel.env_id))
-        now = self.engine.clock.now()
-        await self._send(channel, trial(f"{channel.id}:test:{now}", env, now))
-
     async def send(self, channel: AlertChannel, d: Delivery) -> None:
         env = await self.engine.read(lambda tx: catalog.environment(tx, channel.env_id))
-<<<<<<< HEAD
         about = await self.engine.read(lambda tx: _about(tx, d))
         secret = self.vault.open(purpose(channel.id), channel.secret)
         await send(channel, content(d, env, about), secret=secret, now=self.engine.clock.now(), ways=self.ways)
@@ -177,16 +156,6 @@ def _about(tx: Connection, d: Delivery) -> About:
             return None if found is None else (found, sorted(catalog.task_definitions(tx, d.env_id, d.ref)))
         case _:
             return search.one(tx, d.env_id, d.ref)
-=======
-        pair = None if d.event == "queue.latency" else await self.engine.read(lambda tx: search.one(tx, channel.env_id, d.ref))
-        await self._send(channel, content(d, env, pair))
-
-    async def _send(self, channel: AlertChannel, body: dict[str, Any]) -> None:
-        await send(
-            channel, body, secret=self.vault.open(purpose(channel.id), channel.secret),
-            now=self.engine.clock.now(), allowed=self.allowed, smtp=self.smtp, sender=self.sender,
-        )  # fmt: skip
->>>>>>> f80dbc7 (Resolve, ignore and reopen errors, make alerts, drain workers)
 
 
 def _is_end(change: Change) -> bool:
