@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ from outlast.model.journal import Entry
 from outlast.model.retry import Retry, backoff_ms
 from outlast.pending import Pending
 from outlast.results import RunError
-from outlast.schema import Schema
+from outlast.schema import read_result
 
 R = TypeVar("R")
 MAX_NAME_CHARS = 256
@@ -163,8 +164,11 @@ class _Work:
         try:
             is_async = inspect.iscoroutinefunction(self.fn)
             work = self.fn(*self.args) if is_async else asyncio.to_thread(self.fn, *self.args)
-            async with asyncio.timeout(self.timeout):
+            if self.timeout is None:
                 made = await work
+            else:
+                async with asyncio.timeout(self.timeout):
+                    made = await work
             made = await made if inspect.isawaitable(made) else made
             faults.point("step.after_effect")
             return made
@@ -174,7 +178,7 @@ class _Work:
     def _given(self, entry: Entry) -> Any:
         if entry.status == "error":
             raise _error(self.slot.label, durable.failure(entry))
-        return Schema(self.fn).read_output(entry.value, entry.value_type or "application/json")
+        return read_result(self.fn, entry.value, entry.value_type or "application/json")
 
 
 class _InTransaction(_Work):
@@ -192,11 +196,13 @@ class _InTransaction(_Work):
 
 
 def checked_name(name: str) -> str:
-    if not name or len(name) > MAX_NAME_CHARS or "\x00" in name or any("\ud800" <= char <= "\udfff" for char in name):
+    is_text = name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
+    if not name or len(name) > MAX_NAME_CHARS or "\x00" in name or not is_text:
         raise InvalidValue(f"a step's name has 1 to {MAX_NAME_CHARS} characters of text, and {name[:40]!r} has {len(name)}")
     return name
 
 
+@functools.cache
 def _policy(retries: Retry | int | None) -> Retry:
     if isinstance(retries, Retry):
         return retries

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -31,7 +32,7 @@ from outlast.model.requests import (
 from outlast.model.result import encode_failure
 from outlast.model.run import Execution, Run, Status
 from outlast.store import batches, journal, runs
-from outlast.store.database import Connection
+from outlast.store.database import Connection, Later
 
 CANCEL_BATCH = "cancel_batch"  # a work item: some hundred runs per transaction
 
@@ -58,16 +59,23 @@ def _lanes(view: View, r: Record) -> Iterable[Lane]:
     return {key: env_id for child in _children(r) for key, env_id in triggers.lane(view, child)}.items()
 
 
-def _append(tx: Connection, records: Sequence[Record]) -> list[Entry | None]:
+def _alone(records: Sequence[Record]) -> Callable[[Connection], Later[Sequence[Entry | None]]] | None:
+    return partial(_append, records) if all(_is_plain(r) for r in records) else None
+
+
+def _append(records: Sequence[Record], tx: Connection) -> Later[Sequence[Entry | None]]:
     """Steps and their like change nothing but the journal and its counter."""
-    if not all(_is_plain(r) for r in records):
-        return [None] * len(records)
     first: dict[str, Record] = {}
     for r in records:
         first.setdefault(entry_id(r.run_id, r.journal, r.entry.key), r)
-    seqs = journal.append(tx, [(r.run_id, r.journal, r.epoch, r.entry) for r in first.values()])
-    written = {id(r): replace(r.entry, seq=seqs[key]) for key, r in first.items() if key in seqs}
-    return [written.get(id(r)) for r in records]
+    answer = journal.append(tx, [(r.run_id, r.journal, r.epoch, r.entry) for r in first.values()])
+
+    def entries() -> list[Entry | None]:
+        seqs = answer()
+        written = {id(r): replace(r.entry, seq=seqs[key]) for key, r in first.items() if key in seqs}
+        return [written.get(id(r)) for r in records]
+
+    return entries
 
 
 def _is_plain(r: Record) -> bool:
@@ -81,7 +89,7 @@ def _is_plain(r: Record) -> bool:
     )
 
 
-@operation(needs=_needs_entry, lanes=_lanes, alone=_append)
+@operation(needs=_needs_entry, lanes=_lanes, alone=_alone)
 def record(view: View, r: Record) -> Entry | Refusal:
     """Once, however often it is sent: the entry that is there already is the answer."""
     run = view.run(r.run_id)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from outlast.engine.catalog import Catalog
 from outlast.engine.claim import Claimed, Demand
 from outlast.engine.clock import Chance, Clock, SystemClock
+from outlast.engine.committer import Committer
 from outlast.engine.flush import Flusher, Outcome
 from outlast.engine.operation import Call, Operation
 from outlast.engine.signals import Signals
@@ -62,7 +63,7 @@ class Engine:
         self._claim_wanted = True
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._writer = None if database.commits_inline else ThreadPoolExecutor(1, "outlast-committer")
+        self._committer: Committer | None = None  # None: flushes run in the loop's own thread
         self._readers = ThreadPoolExecutor(READERS, "outlast-reader")
         self._stop_listening = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,6 +74,8 @@ class Engine:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        if not self.database.commits_inline:
+            self._committer = Committer(self._loop)
         await self.refresh_clock()
         self.spawn(self._poll())
         if self.database.is_postgres:
@@ -88,8 +91,8 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._writer is not None:
-            self._writer.shutdown()
+        if self._committer is not None:
+            self._committer.close()
         self._readers.shutdown()
         self.database.close()
 
@@ -133,7 +136,7 @@ class Engine:
         calls = [call for call, _ in batch]
         # cleared before the claim looks, or a wake in between would be lost
         claim_wanted, self._claim_wanted = self._claim_wanted, False
-        if self._writer is None:
+        if self._committer is None:
             try:
                 outcome = self._flusher.flush(calls, self._demands, look=claim_wanted)
             except BaseException as error:
@@ -141,21 +144,18 @@ class Engine:
                 raise
             self._done(batch, outcome)
             return
-        assert self._loop is not None
         snapshot = self._demands()
         flush = partial(self._flusher.flush, calls, lambda: [_copy(d) for d in snapshot], look=claim_wanted)
-        work = self._loop.run_in_executor(self._writer, flush)
-        work.add_done_callback(lambda done: self._thread_done(batch, done))
+        self._committer.submit(flush, partial(self._thread_done, batch))
 
     def _demands(self) -> Sequence[Demand]:
         return [_copy(d) for d in self.demand()]
 
-    def _thread_done(self, batch: list[tuple[Call, asyncio.Future[Any]]], done: asyncio.Future[Outcome]) -> None:
-        error = done.exception()
+    def _thread_done(self, batch: list[tuple[Call, asyncio.Future[Any]]], outcome: Outcome, error: BaseException | None) -> None:
         if error is not None:
             self._failed(batch, error)
         else:
-            self._done(batch, done.result())
+            self._done(batch, outcome)
 
     def _failed(self, batch: list[tuple[Call, asyncio.Future[Any]]], error: BaseException) -> None:
         self._flushing = False
@@ -201,9 +201,9 @@ class Engine:
     async def write(self, statement: Callable[[Connection], R]) -> R:
         """A small transaction of its own, for what needs no run and no lane: keys, retention, repairs."""
         assert self._loop is not None
-        if self._writer is None:
+        if self._committer is None:
             return self._write(statement)
-        return await self._loop.run_in_executor(self._writer, self._write, statement)
+        return await self._committer.run(partial(self._write, statement))
 
     def _write(self, statement: Callable[[Connection], R]) -> R:
         with self.database.transaction() as tx:
@@ -218,7 +218,7 @@ class Engine:
 
     async def read_soon(self, query: Callable[[Connection], R]) -> R:
         """A short read that must not wait for the next flush: where flushes run in the loop's own thread, so does it."""
-        return self._read(query) if self._writer is None else await self.read(query)
+        return self._read(query) if self._committer is None else await self.read(query)
 
     def _read(self, query: Callable[[Connection], R]) -> R:
         with self.database.reading() as tx:

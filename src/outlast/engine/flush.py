@@ -98,13 +98,16 @@ class Flusher:
         return self._halves(calls, demands)
 
     def _alone(self, calls: Sequence[Call]) -> Sequence[Call]:
-        """Calls that one statement can do; the others are left for a whole flush."""
-        alone = calls[0].operation.alone if calls and self.database.is_postgres else None
+        """Calls that hardly more than one statement can do; the others are left for a whole flush."""
+        alone = calls[0].operation.alone if calls else None
         if alone is None or any(call.operation.alone is not alone for call in calls):
             return calls
+        if (append := alone([call.item for call in calls])) is None:
+            return calls
         with self.database.single() as tx:
-            for call, outcome in zip(calls, alone(tx, [call.item for call in calls]), strict=True):
-                call.outcome = outcome
+            answer = append(tx)
+        for call, outcome in zip(calls, answer(), strict=True):
+            call.outcome = outcome
         if faults.hook is not None:
             faults.at_commit("after_commit", [call.operation.name for call in calls if call.outcome is not None])
         return [call for call in calls if call.outcome is None]

@@ -8,12 +8,17 @@ from typing import Any, Generic, TypeVar
 
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
-from outlast.store.database import Connection
+from outlast.store.database import Connection, Later
 from outlast.store.lanes import LaneKey
 
 I = TypeVar("I")  # noqa: E741 - the item an operation takes
 R = TypeVar("R")
 Lane = tuple[LaneKey, int]  # with its environment
+
+
+# What a flush of nothing but these items can do with hardly more than one statement; None: they must be decided. The write gives
+# their outcomes in order, None for each that must be decided after all.
+Alone = Callable[[Sequence[Any]], Callable[[Connection], Later[Sequence[Any]]] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +29,7 @@ class Operation(Generic[I, R]):
     needs: Callable[[Any, Rows], None]
     decide: Callable[[View, I], R]
     lanes: Callable[[View, Any], Iterable[Lane]] | None = None  # where new entries go
-    alone: Callable[[Connection, Sequence[Any]], Sequence[Any]] | None = None
-    """A flush of nothing but such items is one statement. Gives their outcomes in order, None for each that must be decided."""
+    alone: Alone | None = None
     also: Callable[[View, Any, Rows], None] | None = None  # rows that only a look at the catalog tells
 
 
@@ -43,7 +47,7 @@ def operation(
     *,
     needs: Callable[[Any, Rows], None],
     lanes: Callable[[View, Any], Iterable[Lane]] | None = None,
-    alone: Callable[[Connection, Sequence[Any]], Sequence[Any]] | None = None,
+    alone: Alone | None = None,
     also: Callable[[View, Any, Rows], None] | None = None,
 ) -> Callable[[Callable[[View, I], R]], Operation[I, R]]:
     def wrap(decide: Callable[[View, I], R]) -> Operation[I, R]:

@@ -72,7 +72,7 @@ class Database(Protocol):
 
     def transaction(self) -> AbstractContextManager[Connection]: ...
     def single(self) -> AbstractContextManager[Connection]:
-        """For one statement that is a transaction by itself."""
+        """For one statement (on SQLite: or a few) that is a transaction by itself: `ask` in it, and read the answer after it."""
         ...
 
     def reading(self) -> AbstractContextManager[Connection]:

@@ -51,11 +51,35 @@ _APPEND = (
 )
 
 
-def append(tx: Connection, rows: Sequence[tuple[str, int, int, Entry]]) -> dict[str, int]:
-    """Fence and insert finished entries in one statement, on PostgreSQL only: the seq of each that was written, by id.
+# the same for one entry, where a statement costs no round trip
+_COUNT = (
+    "UPDATE runs SET next_seq = next_seq + 1 WHERE id = :run AND epoch = :epoch AND journal = :journal"
+    " AND execution IN ('EXECUTING', 'SUSPENDED') AND NOT EXISTS (SELECT 1 FROM journal j WHERE j.id = :id)"
+    " RETURNING next_seq - 1, version"
+)
+
+
+def append(tx: Connection, rows: Sequence[tuple[str, int, int, Entry]]) -> Later[dict[str, int]]:
+    """Fence and insert finished entries, on PostgreSQL in one statement: the seq of each that was written, by id.
 
     A row is run, journal, epoch, entry.
     """
+    return _append_at_once(tx, rows) if tx.is_postgres else _append_each(tx, rows)
+
+
+def _append_each(tx: Connection, rows: Sequence[tuple[str, int, int, Entry]]) -> Later[dict[str, int]]:
+    seqs: dict[str, int] = {}
+    written: list[Written] = []
+    for run_id, number, epoch, entry in rows:
+        id_ = entry_id(run_id, number, entry.key)
+        for seq, version in tx.all(_COUNT, run=run_id, epoch=epoch, journal=number, id=id_):
+            seqs[id_] = seq
+            written.append((run_id, number, epoch, version or "", msgspec.structs.replace(entry, seq=seq)))
+    insert(tx, written)
+    return lambda: seqs
+
+
+def _append_at_once(tx: Connection, rows: Sequence[tuple[str, int, int, Entry]]) -> Later[dict[str, int]]:
     listed = [
         (
             n, entry_id(run_id, journal, e.key), run_id, journal, epoch, e.key, e.kind, e.label, e.fingerprint, e.status,
@@ -63,7 +87,8 @@ def append(tx: Connection, rows: Sequence[tuple[str, int, int, Entry]]) -> dict[
         )
         for n, (run_id, journal, epoch, e) in enumerate(rows)
     ]  # fmt: skip
-    return dict(tx.all(_APPEND, rows=recordset.encode(_ROW_NAMES, listed)))
+    answer = tx.ask(_APPEND, rows=recordset.encode(_ROW_NAMES, listed))
+    return lambda: dict(answer())
 
 
 def save(tx: Connection, entries: Mapping[str, Entry]) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from outlast import faults
 from outlast.model.messages import MAX_FRAME_MESSAGES, Done, FromWorker, Log, ToWorker, decode_to_worker, encode_frame
 
+if TYPE_CHECKING:
+    from outlast.worker.socket import Socket
+
 PATH = "/api/outlast/v1/channel"
-MAX_FRAME = 64 * 1024 * 1024
 FRAME_CHARS = 1024 * 1024  # a frame is closed beyond this; one message may be larger by itself
-OPEN_TIMEOUT = 10.0  # seconds
-PING_SECONDS = 10.0  # a peer that vanished without a word is noticed within three of them
 
 
 class SessionEnded(Exception):
@@ -39,7 +39,7 @@ class Connection(Protocol):
 class WebSocketConnection:
     """Over the network."""
 
-    def __init__(self, socket: Any) -> None:
+    def __init__(self, socket: Socket) -> None:
         self._socket = socket
 
     @classmethod
@@ -49,22 +49,14 @@ class WebSocketConnection:
         Raises:
             ConnectionClosed: it cannot be reached, or refuses the key (final).
         """
-        from websockets.asyncio.client import connect
         from websockets.exceptions import InvalidStatus, WebSocketException
+
+        from outlast.worker.socket import Socket
 
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         address = "ws" + url.removeprefix("http").rstrip("/") + PATH
         try:
-            socket = await connect(
-                address,
-                additional_headers=headers,
-                compression=None,
-                max_size=MAX_FRAME,
-                open_timeout=OPEN_TIMEOUT,
-                proxy=None,
-                ping_interval=PING_SECONDS,
-                ping_timeout=2 * PING_SECONDS,
-            )
+            socket = await Socket.open(address, headers)
         except InvalidStatus as error:
             refused = error.response.status_code in (401, 403)
             text = "the server refuses the key" if refused else f"the server answered {error.response.status_code}"
@@ -74,20 +66,11 @@ class WebSocketConnection:
         return cls(socket)
 
     async def send(self, messages: Sequence[FromWorker]) -> None:
-        from websockets.exceptions import WebSocketException
-
-        try:
-            await self._socket.send(encode_frame(messages))
-        except (WebSocketException, OSError) as error:
-            raise ConnectionClosed(str(error)) from error
+        await self._socket.send(encode_frame(messages))
 
     async def receive(self) -> list[ToWorker]:
-        from websockets.exceptions import WebSocketException
-
         try:
             return decode_to_worker(await self._socket.recv())
-        except (WebSocketException, OSError) as error:
-            raise ConnectionClosed(str(error)) from error
         except msgspec.DecodeError as error:
             raise ConnectionClosed(f"the server sent what is no frame: {error}") from error
 
