@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from outlast import faults
+from outlast import faults, interpreter
 from outlast.cli.protocol import Protocol
 from outlast.errors import ConfigurationError
 from outlast.server import public_tokens, rates
@@ -120,6 +120,7 @@ async def _stopping(server: Server, listening: socket.socket):
     try:
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
+        interpreter.settle()
         yield serving
     finally:
         server.should_exit = True

@@ -36,7 +36,7 @@ NEVER_RETRIED = frozenset(
 )
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An error as it is stored. `code` is set for INTERNAL_ERROR only, and comes from Trigger.dev's closed list."""
 
     type: Literal["BUILT_IN_ERROR", "CUSTOM_ERROR", "STRING_ERROR", "INTERNAL_ERROR"] = "BUILT_IN_ERROR"

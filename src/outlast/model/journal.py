@@ -17,7 +17,7 @@ MAX_JOURNAL_BYTES = 50 * 1024 * 1024  # of results: all of them are read before 
 MAX_VALUE_BYTES = 10 * 1024 * 1024
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One durable operation. `seq` is the order in which completions are delivered, None while it is pending.
 
     `ref` names what it made: the child run or the batch. `place`: the how-manieth of its scope it is, -1 when a `key=` finds it.

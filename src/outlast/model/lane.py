@@ -11,7 +11,7 @@ from outlast.model.manifest import Kind
 ALONE = "/alone"
 
 
-class Lane(msgspec.Struct, kw_only=True):
+class Lane(msgspec.Struct, kw_only=True, gc=False):
     """One lane as its row holds it. `used` counts slots and lives on the base lane only."""
 
     id: int
@@ -26,7 +26,7 @@ class Lane(msgspec.Struct, kw_only=True):
     open: bool
 
 
-class Candidate(msgspec.Struct):
+class Candidate(msgspec.Struct, gc=False):
     """A lane with something to do. `free` is what its base has left, shared by all lanes of that base; `caps` name what else is."""
 
     lane_id: int

@@ -17,7 +17,7 @@ MAX_FRAME_MESSAGES = 1_000
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # one output may have 10 MB; batches are cut well below
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
+class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", gc=False):
     pass
 
 
@@ -32,7 +32,7 @@ class Hello(Message, tag="hello", frozen=True, array_like=True):
     promote: bool = True
 
 
-class HeldRun(msgspec.Struct, frozen=True, array_like=True):
+class HeldRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     run_id: str
     epoch: int
     attempt: int
@@ -170,7 +170,7 @@ class Cold(Message, tag="cold", frozen=True, array_like=True):
     epoch: int
 
 
-class SideItem(msgspec.Struct, frozen=True, array_like=True):
+class SideItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One write beside the journal, as JSON. `index` counts the writes of this scope to this target from 0."""
 
     scope: str
@@ -200,7 +200,7 @@ class Awake(Message, tag="awake", frozen=True, array_like=True):
     epoch: int
 
 
-class LogLine(msgspec.Struct, frozen=True, array_like=True):
+class LogLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     run_id: str
     attempt: int
     at: int

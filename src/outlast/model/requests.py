@@ -26,7 +26,7 @@ class DebounceBy(msgspec.Struct, frozen=True, kw_only=True):
     max_delay_ms: int = MAX_DEBOUNCE_MS
 
 
-class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+class Trigger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Make a run. Times are UTC ms; `ttl_ms` 0 switches the task's own ttl off, None takes it."""
 
     env_id: int
@@ -59,7 +59,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     gate: tuple[str, GateMode] | None = None  # instead of the task's own: runs of one gate execute one after the other
 
 
-class Triggered(msgspec.Struct, frozen=True, kw_only=True):
+class Triggered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`is_cached`: its idempotency key had made it. `is_repeat`: the item of the batch was known, or the request."""
 
     run_id: str
@@ -69,7 +69,7 @@ class Triggered(msgspec.Struct, frozen=True, kw_only=True):
     warning: str | None = None
 
 
-class CreateBatch(msgspec.Struct, frozen=True, kw_only=True):
+class CreateBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     env_id: int
     count: int
     request_id: str | None = None
@@ -104,20 +104,20 @@ class AbortBatch(msgspec.Struct, frozen=True, kw_only=True):
     due_at: int
 
 
-class Complete(msgspec.Struct, frozen=True, kw_only=True):
+class Complete(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     run_id: str
     session: str
     result: Result
 
 
-class Completed(msgspec.Struct, frozen=True, kw_only=True):
+class Completed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`attempt` is the next one when the run is tried again in place, else None."""
 
     attempt: int | None = None
     repeat: bool = False
 
 
-class GiveBack(msgspec.Struct, frozen=True, kw_only=True):
+class GiveBack(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     run_id: str
     epoch: int
     reason: str
@@ -310,7 +310,7 @@ class AppendLogs(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[LogLine]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A durable operation. `entry` says what it is; one with a value is done, a child or batch is made, `due_at` is waited for."""
 
     run_id: str
@@ -333,7 +333,7 @@ class Forsake(msgspec.Struct, frozen=True, kw_only=True):
     cancel: bool = False
 
 
-class Suspend(msgspec.Struct, frozen=True, kw_only=True):
+class Suspend(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The run waits for durable operations only, having been given `seen` completions."""
 
     run_id: str

@@ -10,7 +10,7 @@ import msgspec
 from outlast.model.failure import Failure, truncated
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     epoch: int
     attempt: int
     outcome: Literal["ok", "failed", "retry", "cancelled", "timed_out", "crashed", "lost", "parked"]

@@ -50,20 +50,22 @@ class Execution(StrEnum):
 HOLDS_SLOT = frozenset({Execution.DEQUEUED, Execution.EXECUTING, Execution.EXECUTING_WITH_WAITPOINTS, Execution.PENDING_CANCEL})
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class Run(msgspec.Struct, frozen=True, gc=False):
     """The hot row. Times are UTC milliseconds, durations carry their unit; `pos` orders the queue, smallest first."""
 
     id: str
     env_id: int
     task: str
     queue: str
+    status: Status
+    execution: Execution
+    created_at: int
+    updated_at: int
     queue_id: int | None = None  # None until the queue is known
     concurrency_key: str | None = None
     lane_id: int | None = None  # the lane of its entry or of its slot
     pos: int = 0
     route: str = "current"
-    status: Status
-    execution: Execution
     epoch: int = 0
     attempt: int = 0
     snapshot: int = 0
@@ -78,11 +80,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     next_seq: int = 0
     cancel_asked: int | None = None
     due_at: int | None = None  # of its timer: delay, ttl, retry or forced cancel
-    created_at: int
     queued_at: int | None = None
     started_at: int | None = None
     finished_at: int | None = None
-    updated_at: int
     ttl_ms: int | None = None
     max_attempts: int | None = None
     max_duration: float | None = None  # seconds of active time per attempt
@@ -108,7 +108,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return self.execution is Execution.FINISHED or self.status in FINAL
 
 
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a trigger asked for that the engine never decides from: kept as JSON on the cold row, for the API and for replays."""
 
     idempotency_key: str | None = None  # as the user wrote it, for display
@@ -133,7 +133,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_duration_off: bool = False  # the trigger asked for no limit, against the task's own
 
 
-class RunData(msgspec.Struct, frozen=True, kw_only=True):
+class RunData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The cold row: values are packets (`data` text and its type), read only when somebody looks or a worker starts."""
 
     run_id: str
@@ -147,7 +147,7 @@ class RunData(msgspec.Struct, frozen=True, kw_only=True):
     result_hash: str | None = None  # tells an exact repeat of a completion from another one
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One change of a run: snapshot, audit and outbox at once."""
 
     run_id: str

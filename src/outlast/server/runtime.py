@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
+from outlast import interpreter
 from outlast.engine.clock import Chance, Clock
 from outlast.engine.engine import Engine
 from outlast.engine.upkeep import Upkeep
@@ -35,7 +36,6 @@ from outlast.store.postgres import Postgres
 from outlast.store.sqlite import ServerLock, Sqlite
 
 ENVIRONMENTS = ((1, "dev", "DEVELOPMENT"), (2, "staging", "STAGING"), (3, "prod", "PRODUCTION"), (4, "preview", "PREVIEW"))
-SWITCH_INTERVAL = 0.0001  # at the default of 5 ms a busy event loop starves threads for seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Runtime:
     def __init__(
         self, options: Options, *, clock: Clock | None = None, database: Database | None = None, chance: Chance | None = None
     ) -> None:
-        sys.setswitchinterval(SWITCH_INTERVAL)
+        sys.setswitchinterval(interpreter.SWITCH_SECONDS)
         self.options = options
         payloads = _payloads(options)
         self.database, self._lock = (database, None) if database is not None else open_database(options)

@@ -66,11 +66,11 @@ _encode = msgspec.json.encode
 
 
 def from_row(row: Row) -> Run:
-    values = dict(zip(COLUMNS, row, strict=False))  # the row may carry more columns behind ours
-    values["status"] = _STATUS[row[_AT_STATUS]]
-    values["execution"] = _EXECUTION[row[_AT_EXECUTION]]
-    values["is_test"] = bool(row[_AT_TEST])
-    return Run(**values)
+    values = list(row[: len(COLUMNS)])  # it may carry more columns behind ours
+    values[_AT_STATUS] = _STATUS[row[_AT_STATUS]]
+    values[_AT_EXECUTION] = _EXECUTION[row[_AT_EXECUTION]]
+    values[_AT_TEST] = bool(row[_AT_TEST])
+    return Run(*values)  # by place: by name it takes five times as long
 
 
 def lock(tx: Connection, ids: Collection[str]) -> Later[dict[str, Run]]:

@@ -6,16 +6,14 @@ import argparse
 import asyncio
 import contextlib
 import faulthandler
-import gc
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TextIO
 
-from outlast import faults
+from outlast import faults, interpreter
 from outlast.worker import capture, redaction
 from outlast.worker.connection import Connection, WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Control, ControlLine, Exhausted, Full, Idle, Over, Pause, Pulse, Ready, Stop
@@ -28,7 +26,6 @@ from outlast.worker.parking import WaitLimits
 from outlast.worker.surviving import run_surviving
 from outlast.worker.watchdog import Watchdog
 
-SWITCH_INTERVAL = 0.0001  # at the default of 5 ms a busy event loop starves threads for seconds
 PULSE_SECONDS = 1.0
 
 
@@ -49,7 +46,6 @@ def main() -> None:
     arguments = parser.parse_args()
     die_with_parent()
     faults.arm()
-    sys.setswitchinterval(SWITCH_INTERVAL)
     # a terminal's Ctrl-C reaches the whole group: the supervisor alone decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -58,8 +54,7 @@ def main() -> None:
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     found = discover(arguments.project, arguments.module)
-    gc.collect()
-    gc.freeze()
+    interpreter.settle()
     _, stderr = capture.install()
     run_surviving(_main(arguments, found, stderr))
 
