@@ -239,6 +239,7 @@ class ExecutorCore:
                 raise
         finally:
             self.forget(held)
+            held.clear()
 
     def forget(self, held: Held) -> None:
         self.waits.parking.remove(held)

@@ -55,6 +55,10 @@ class Held:
         if self.ctx is not None:
             self.ctx = replace(self.ctx, attempt=AttemptInfo(attempt, datetime.now(UTC)))
 
+    def clear(self) -> None:
+        """Its work is over. What refers to each other is taken apart, or every run would be one for the garbage collector."""
+        self.work = self.journal = self.sides = None
+
     @property
     def can_park(self) -> bool:
         """It waits in coroutines, without a slot. A thread that waits can only be ended with its process."""

@@ -49,6 +49,8 @@ class Journal(Delivery):
 
     def leave(self, token: contextvars.Token[Scope | None]) -> None:
         """It has ended: whatever still runs of it can make no operation any more."""
+        if self._root is not None and self._root.owner is not None:
+            self._tasks.pop(self._root.owner, None)
         self.close()
         scope.reset(token)
 
