@@ -14,6 +14,7 @@ from outlast.client.calls import Flow, Pages, call, flow
 from outlast.client.live import Asking, Live
 from outlast.client.shapes import Shape
 from outlast.errors import ApiError, Conflict
+from outlast.following import LiveRun
 from outlast.model import payload as packets
 from outlast.options import TriggerOptions, body
 from outlast.pending import Pending
@@ -101,46 +102,49 @@ def _poll(run_id: str) -> Flow[Run]:
     return (yield from retrieved(run_id))
 
 
-def subscribe(run: Which, *, skip_columns: Sequence[str] = (), stop_on_completion: bool = True) -> Live[Run]:
+def subscribe(run: Which, *, skip_columns: Sequence[str] = (), stop_on_completion: bool = True) -> LiveRun:
     """The run as it is now and at each change, until it is over. `skip_columns` (payload, output, metadata …) slims it.
+
+    `.with_streams()` gives what is in its streams as well.
 
     Example:
         >>> async for run in runs.subscribe(handle):  # doctest: +SKIP
         ...     print(run.status, run.metadata)
     """
-    return _subscribed(Shape(f"/realtime/v1/runs/{quote(_id(run), safe='')}", _columns(skip_columns)), ends=stop_on_completion)
+    shape = Shape(f"/realtime/v1/runs/{quote(_id(run), safe='')}", _columns(skip_columns))
+    return LiveRun(_id(run), lambda: _asking(shape, ends=stop_on_completion))
 
 
 def subscribe_tag(tag: str | Sequence[str], *, created_at: str = "24h", skip_columns: Sequence[str] = ()) -> Live[Run]:
     """Runs that have the tag, or all of the tags, at each change; those made longer than `created_at` ago are left out. It never ends."""
     tags = tag if isinstance(tag, str) else ",".join(tag)
-    return _subscribed(Shape("/realtime/v1/runs", {"tags": tags, "createdAt": created_at, **_columns(skip_columns)}))
+    shape = Shape("/realtime/v1/runs", {"tags": tags, "createdAt": created_at, **_columns(skip_columns)})
+    return Live(lambda: _asking(shape))
 
 
 def subscribe_batch(batch: str | BatchHandle, *, skip_columns: Sequence[str] = ()) -> Live[Run]:
     """The runs of a batch at each change. It never ends."""
     batch_id = batch if isinstance(batch, str) else batch.id
-    return _subscribed(Shape(f"/realtime/v1/batches/{quote(batch_id, safe='')}", _columns(skip_columns)))
+    shape = Shape(f"/realtime/v1/batches/{quote(batch_id, safe='')}", _columns(skip_columns))
+    return Live(lambda: _asking(shape))
 
 
 def _columns(skipped: Sequence[str]) -> dict[str, str]:
     return {"skipColumns": ",".join(skipped)} if skipped else {}
 
 
-def _subscribed(shape: Shape, *, ends: bool = False) -> Live[Run]:
-    def ask() -> Asking[Run]:
-        while True:
-            answer = yield shape.next()
-            if isinstance(answer, Conflict):  # what it has cannot be gone on from
-                shape.begin_anew()
-                continue
-            if isinstance(answer, ApiError):
-                raise answer
-            yield answer
-            if ends and any(run.finished_at is not None for run in answer):
-                return
-
-    return Live(ask)
+def _asking(shape: Shape, *, ends: bool = False) -> Asking[Run]:
+    shape.begin_anew()
+    while True:
+        answer = yield shape.next()
+        if isinstance(answer, Conflict):  # what it has cannot be gone on from
+            shape.begin_anew()
+            continue
+        if isinstance(answer, ApiError):
+            raise answer
+        yield answer
+        if ends and any(run.finished_at is not None for run in answer):
+            return
 
 
 def logs(run: Which, *, page_size: int = 500) -> Pages[LogLine]:

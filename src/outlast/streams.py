@@ -30,7 +30,7 @@ class Stream(Generic[T]):
 
     def __init__(self, key: str, type: Any = None) -> None:
         self.key = key
-        self._schema = Schema(_nothing, type)
+        self.schema = Schema(_nothing, type)
 
     def append(self, value: T, *, target: str = "self") -> Pending[None]:
         """One chunk more.
@@ -63,7 +63,7 @@ class Stream(Generic[T]):
 
     def read(self, run: str | RunHandle[Any], *, start_index: int = 0, timeout_in_seconds: float = 60) -> Live[T]:
         """The chunks of a run's stream from `start_index` on, live; ends with the run, or when nothing comes for so long."""
-        return reading(run if isinstance(run, str) else run.id, self.key, self._schema, start_index, timeout_in_seconds)
+        return reading(run if isinstance(run, str) else run.id, self.key, self.schema, start_index, timeout_in_seconds)
 
 
 class Writer(Generic[T]):

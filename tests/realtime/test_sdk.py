@@ -16,7 +16,7 @@ from outlast.batch import BatchItem
 from outlast.client import connection
 from outlast.client.address import Address as ServerAddress
 from outlast.client.connection import Connection
-from outlast.errors import BadRequest, InvalidValue, OutsideRunError
+from outlast.errors import BadRequest, InvalidValue, NotFound, OutsideRunError
 from tests.databases import Address
 from tests.durable.house import open_house
 from tests.realtime.house import PATIENCE, Live
@@ -112,6 +112,33 @@ async def test_chunks_are_read_live_by_their_type(address: Address, tmp_path: Pa
         assert seen == [Approval(ok=True), Approval(ok=False), Approval(ok=True)]
         assert await collect(ai.read(handle.id, start_index=2)) == [Approval(ok=True)]
         assert await collect(streams.read(handle)) == [{"n": 1}]
+
+
+async def test_a_run_and_its_streams_are_followed_together(address: Address, tmp_path: Path) -> None:
+    approvals, watched = streams.define("approvals", type=Approval), asyncio.Event()
+
+    @task
+    async def tells() -> int:
+        await watched.wait()
+        await approvals.append(Approval(ok=True))
+        await streams.pipe(["a", "b"], "words")
+        return 3
+
+    seen: list[Any] = []
+    async with open_house(address, tmp_path) as house, asyncio.timeout(PATIENCE):
+        await house.work()
+        handle = await tells.trigger()
+        async for event in runs.subscribe(handle).with_streams(approvals):
+            seen.append((event.type, event.run.status if event.run else event.chunk))
+            watched.set()
+        again = [event async for event in runs.subscribe(handle).with_streams()]
+        nobody = runs.subscribe("run_none").with_streams()
+        with pytest.raises(NotFound):
+            await anext(nobody)
+    assert [what for kind, what in seen if kind == "approvals"] == [Approval(ok=True)]
+    assert [what for kind, what in seen if kind == "words"] == ["a", "b"]
+    assert ("run", "COMPLETED") in seen
+    assert [event.chunk for event in again if event.type == "approvals"] == [{"ok": True}]
 
 
 async def test_a_replay_writes_no_chunk_twice(address: Address, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cpu_ms: float = 0
     peak_memory: int | None = None  # bytes; of runs that have a process to themselves
     depth: int = 0
+    streams: list[str] = []  # its output streams, as far as they have begun; known to subscriptions only
     batch_id: str | None = None
     trigger_function: str = "trigger"
     metadata: dict[str, Any] | None = None

@@ -64,6 +64,7 @@ def run_of(row: dict[str, str | None]) -> Run:
         "idempotencyKey": row.get("idempotencyKey"),
         "ttl": row.get("ttl"),
         "tags": _array(row.get("runTags") or "{}"),
+        "streams": _array(row.get("realtimeStreams") or "{}"),
         "durationMs": float(row.get("usageDurationMs") or 0),
         "metadata": _value(row.get("metadata"), row.get("metadataType")),
         "payload": _value(row.get("payload"), row.get("payloadType")),
