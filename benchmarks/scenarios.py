@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import subscribers, waits
+from benchmarks import schedules, subscribers, waits
 from benchmarks.house import OUTLAST, House, pss_kb, queue_state, until
 from benchmarks.load import BODY, TRIGGER, Pipe, batch_body
 from benchmarks.seed import seed
@@ -202,6 +202,7 @@ SCENARIOS: dict[str, Callable[[House], Coroutine[Any, Any, Result]]] = {
     "subscribers": subscribers.subscribers,
     "subscribers_in_browsers": subscribers.in_browsers,
     "idle_subscribers": subscribers.idle_subscribers,
+    "schedules": schedules.schedules,
     "memory": memory,
     "startup": startup,
 }

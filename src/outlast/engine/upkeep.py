@@ -45,7 +45,8 @@ AWAY_MS = 2 * UPKEEP_MS + 5_000  # a look at leases that comes so late had no da
 JUMP_MS = 5_000  # clocks are slewed by less; leases have five seconds of safety
 CHECK_MS = 60_000  # the counters are compared with what they count this often: it reads all entries and slots
 BULK_STEPS = 4  # of a bulk action in a round
-SCHEDULE_STEPS = 5  # of so many schedules in a round; the other duties wait for it
+FIRES = 50  # schedules in one flush: on SQLite the loop stands still for it, some 30 ms
+SCHEDULE_STEPS = 20  # of so many schedules in a round; the other duties wait for it
 TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
 
 
@@ -113,10 +114,10 @@ class Upkeep:
         made = 0
         for _ in range(SCHEDULE_STEPS):
             now = self.engine.clock.now()
-            rows = await self.engine.read(lambda tx: schedules_store.due(tx, now, STEP))  # noqa: B023 - awaited at once
+            rows = await self.engine.read(lambda tx: schedules_store.due(tx, now, FIRES))  # noqa: B023 - awaited at once
             fires = [Fire(env_id=env_id, schedule_id=id_, task=task) for id_, env_id, task, _ in rows]
             made += sum(n for n in await self._all([self.engine.submit(schedules.fire, f, bulk=True) for f in fires]) if isinstance(n, int))
-            if len(rows) < STEP:
+            if len(rows) < FIRES:
                 break
         return made
 
