@@ -59,7 +59,7 @@ SETTINGS = (
     Setting("smtp", None, "smtp://user:password@host:587 for alerts by mail"),
     Setting("ca_file", None, "a file of certificates (PEM) that receivers of alerts may be signed by, beside the well-known"),
     Setting("alerts_from", "outlast@localhost", "sender of alerts by mail"),
-    Setting("secrets_key", None, "32 bytes in base64 that seal environment variables; without it secrets.key in the data folder"),
+    Setting("secrets_key", None, "32 bytes in base64 that seal variables, older keys behind commas; without it secrets.key in data"),
     Setting("executors", os.cpu_count() or 1, "executor processes of a worker, for each kind of task it has", "int", 1),
     Setting("async_slots", 250, "async runs an executor holds at most", "int", 1),
     Setting("thread_slots", 16, "threads of an executor for `def` tasks", "int", 1),

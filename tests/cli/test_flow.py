@@ -137,7 +137,7 @@ def test_bulk_actions_are_begun_watched_and_undone() -> None:
     assert "404" in outlast("bulk", "show", "bulk_x", status=1)
 
 
-def test_variables_reach_runs_and_secrets_stay_out_of_what_they_say(tmp_path: Path) -> None:
+def test_variables_reach_runs_and_secrets_stay_out_of_what_they_say(cluster: Cluster, tmp_path: Path) -> None:
     outlast("env", "set", "MAIL_TOKEN", SECRET, "--secret")
     outlast("env", "set", "PLAIN", "one")
     until(lambda: outlast("trigger", "greet", "--payload", '"a"', "--wait") == '"a one"\n')
@@ -154,9 +154,26 @@ def test_variables_reach_runs_and_secrets_stay_out_of_what_they_say(tmp_path: Pa
     outlast("env", "pull", str(tmp_path / "pulled.env"))
     assert (tmp_path / "pulled.env").read_text() == 'A="1"\nB="two words"\nPLAIN="two"\n'
     assert "--force" in outlast("env", "pull", str(tmp_path / "pulled.env"), status=1)
+    at = ["--data", str(cluster.folder / "data"), "--database", cluster.database.url]
+    assert "sealed 4 values" in outlast("db", "rotate-key", *at)
+    assert outlast("env", "get", "B", "--raw") == "two words\n", "the server that runs has the new key"
     outlast("env", "unset", "A")
     assert "404" in outlast("env", "get", "A", status=1)
     assert "cannot be set" in outlast("env", "set", "PATH", "x", status=1)
+
+
+def test_triggers_are_debounced_and_delays_moved() -> None:
+    pushed = [
+        asked("trigger", "greet", "--payload", f'"{n}"', "--debounce-key", "k", "--debounce-delay", "1h", "--debounce-mode", "trailing")[
+            "id"
+        ]
+        for n in range(2)
+    ]
+    assert len(set(pushed)) == 1
+    outlast("runs", "reschedule", pushed[0], "1s")
+    run = until(lambda: (found := asked("runs", "show", pushed[0]))["status"] == "COMPLETED" and found)
+    assert run["output"].startswith("1 ")
+    assert "422" in outlast("runs", "reschedule", pushed[0], "1s", status=1)
 
 
 def test_a_paused_environment_starts_nothing() -> None:

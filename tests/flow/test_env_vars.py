@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from outlast.client import connection
 from outlast.client.address import Address as Target
 from outlast.client.connection import Connection
 from outlast.model.dotenv import parse_dotenv
+from outlast.server.rotation import rotate
 from outlast.server.runtime import Options, Runtime
-from outlast.server.vault import Vault, load_key
+from outlast.server.vault import Vault, load_keys, save_keys
 from outlast.store.database import DatabaseUnusable
 from outlast.worker.environment import dotenv_of
 from tests.server.conftest import Server
@@ -121,7 +123,7 @@ async def test_row83_the_key_is_made_for_its_owner_alone_and_another_one_does_no
 @pytest.mark.parametrize("setting", ["short", "not base64 at all!", "A" * 64])
 def test_a_key_of_another_size_is_refused(tmp_path: Path, setting: str) -> None:
     with pytest.raises(DatabaseUnusable, match="openssl rand"):
-        load_key(tmp_path, setting)
+        load_keys(tmp_path, setting)
 
 
 def test_a_vault_opens_what_it_sealed_for_the_same_purpose_only() -> None:
@@ -132,6 +134,39 @@ def test_a_vault_opens_what_it_sealed_for_the_same_purpose_only() -> None:
         vault.open("b", sealed)
     with pytest.raises(DatabaseUnusable):
         Vault(b"1" * 32).open("a", sealed)
+
+
+async def test_a_rotated_key_opens_everything_in_a_server_that_runs(server: Server, tmp_path: Path) -> None:
+    """Also when the rotation was cut off in the middle, between the file and the database."""
+    await server.ask("POST", PATH, json={"name": "TOKEN", "value": "hunter2hunter2", "isSecret": False})
+    body = {"name": "c", "type": "email", "target": "ops@example.com", "events": ["run.failed"]}
+    channel = (await server.ask("POST", "/api/outlast/v1/alerts", json=body)).json()
+    runtime = server.runtime
+    data, vault = runtime.options.data, runtime.context.vault
+    [first] = load_keys(data, None)
+    assert rotate(runtime.database, data, None) == 2
+    second, kept = load_keys(data, None)
+    assert kept == first != second
+    assert (await server.ask("GET", f"{PATH}/TOKEN")).json()["value"] == "hunter2hunter2"
+    [sealed] = (await runtime.engine.read(lambda tx: tx.all("SELECT secret FROM alert_channels")))[0]
+    assert vault.open(f"alert_channel:{channel['id']}", sealed) == channel["secret"]
+    save_keys(data, [bytes(32), second, first])  # cut off: the new key is in the file, and seals nothing yet
+    assert (await server.ask("PUT", f"{PATH}/TOKEN", json={"value": "another"})).status_code == 200
+    assert rotate(runtime.database, data, None) == 2
+    assert load_keys(data, None)[1] == bytes(32)
+    assert (await server.ask("GET", f"{PATH}/TOKEN")).json()["value"] == "another"
+    with pytest.raises(DatabaseUnusable, match="sealed with the key"):
+        Vault(first).open("x", sealed)
+
+
+async def test_keys_of_a_setting_seal_with_the_first_and_open_with_all(server: Server) -> None:
+    await server.ask("POST", PATH, json={"name": "TOKEN", "value": "text"})
+    [old] = load_keys(server.runtime.options.data, None)
+    setting = ",".join(base64.b64encode(key).decode() for key in (bytes(32), old))
+    assert rotate(server.runtime.database, server.runtime.options.data, setting) == 1
+    [[sealed]] = await server.runtime.engine.read(lambda tx: tx.all("SELECT value FROM env_vars"))
+    assert Vault(bytes(32)).open("env_var:3:TOKEN", sealed) == "text"
+    assert load_keys(server.runtime.options.data, None) == [old], "the file is left alone"
 
 
 def test_env_files_as_people_write_them() -> None:

@@ -157,9 +157,16 @@ def trigger(
     idempotency_key: str | None = None,
     concurrency_key: str | None = None,
     tag: list[str] | None = None,
+    priority: Annotated[float | None, typer.Option(help="Seconds of head start in its queue.")] = None,
+    max_attempts: int | None = None,
+    debounce_key: Annotated[str | None, typer.Option(help="Triggers with one key become one run.")] = None,
+    debounce_delay: Annotated[str, typer.Option(help="How long after the last of them.")] = "5s",
+    debounce_mode: Annotated[str, typer.Option(help="leading or trailing: whose payload it has.")] = "leading",
+    debounce_max_delay: Annotated[str | None, typer.Option(help="How long the first may be pushed.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a run of a task."""
+    from outlast import Debounce
     from outlast.sync import runs, tasks
 
     text = sys.stdin.read() if payload == "-" else payload
@@ -174,8 +181,13 @@ def trigger(
         "idempotency_key": idempotency_key,
         "concurrency_key": concurrency_key,
         "tags": tag,
+        "priority": priority,
+        "max_attempts": max_attempts,
     }
     options: Any = {name: v for name, v in given.items() if v}
+    if debounce_key is not None:
+        mode: Any = debounce_mode
+        options["debounce"] = Debounce(debounce_key, debounce_delay, mode, debounce_max_delay)
     handle = tasks.trigger(task, value, **options)
     if not wait:
         details({"id": handle.id, "is_cached": handle.is_cached}, as_json=as_json)
@@ -262,6 +274,15 @@ def runs_cancel(run: str) -> None:
     print(runs.cancel(run))
 
 
+@runs_app.command("reschedule")
+@plainly
+def runs_reschedule(run: str, delay: Annotated[str, typer.Argument(help="1h, 30m …, from now.")]) -> None:
+    """Move the time of a run that is delayed."""
+    from outlast.sync import runs
+
+    details(_row(runs.reschedule(run, delay=delay)), as_json=False)
+
+
 @runs_app.command("replay")
 @plainly
 def runs_replay(run: str, payload: str | None = None) -> None:
@@ -280,6 +301,17 @@ def db_migrate(data: Data = None, database: Database = None) -> None:
 
     applied = migrate_database(settings_of(data=data, database=database))
     print("\n".join(f"applied {name}" for name in applied) or "the database is up to date")
+
+
+@db_app.command("rotate-key")
+@plainly
+def db_rotate_key(
+    data: Data = None, database: Database = None, schema: Annotated[str | None, typer.Option(help="Schema on PostgreSQL.")] = None
+) -> None:
+    """Seal variables and secrets with a new key; servers may be running. With OUTLAST_SECRETS_KEY=new,old: with the first of them."""
+    from outlast.cli.administration import rotate_key
+
+    print(f"sealed {rotate_key(settings_of(data=data, database=database, schema=schema))} values with a new key")
 
 
 @db_app.command("backup")

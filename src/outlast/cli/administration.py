@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from outlast.server.rotation import rotate
 from outlast.server.runtime import ENVIRONMENTS, add_key, environment_id, seed
 from outlast.settings import Settings
 from outlast.store import catalog, check, keys, signins
@@ -54,6 +55,16 @@ def backup_database(settings: Settings, target: Path) -> tuple[Path, int]:
         raise DatabaseUnusable("PostgreSQL has tools of its own for backups: pg_dump, or a base backup with WAL archiving")
     source = _sqlite_path(settings)
     return source, backup(source, target)
+
+
+def rotate_key(settings: Settings) -> int:
+    """Seal variables and secrets of alerts with a new key; how many values that were."""
+    database = _open(settings)
+    try:
+        migrate(database)
+        return rotate(database, Path(settings.data), settings.secrets_key)
+    finally:
+        database.close()
 
 
 def check_database(settings: Settings) -> list[str]:

@@ -27,7 +27,7 @@ from outlast.server.dashboard.site import Site
 from outlast.server.packets import sweep
 from outlast.server.payload_store import PayloadStore, StoreFailed, open_store
 from outlast.server.rates import Rate
-from outlast.server.vault import Vault, load_key
+from outlast.server.vault import Vault, open_vault
 from outlast.server.websocket import PATH, endpoint
 from outlast.store import catalog, env_vars, keys
 from outlast.store.database import Connection, Database, DatabaseUnusable
@@ -188,7 +188,7 @@ def _ways(options: Options) -> Ways:
 
 def vault_of(options: Options, tx: Connection) -> Vault:
     """The vault of this deployment. A server with another key than the values in the database have must not start."""
-    vault = Vault(load_key(options.data, options.secrets_key))
+    vault = open_vault(options.data, options.secrets_key)
     if (sealed := env_vars.any_sealed(tx)) is not None:
         vault.check(sealed)
     return vault

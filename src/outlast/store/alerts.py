@@ -37,10 +37,14 @@ def delete(tx: Connection, env_id: int, channel_id: str) -> bool:
     return gone
 
 
-def listed(tx: Connection, env_id: int | None = None) -> list[AlertChannel]:
+def listed(tx: Connection, env_id: int | None = None, *, lock: bool = False) -> list[AlertChannel]:
     if env_id is None:
-        return [_channel(row) for row in tx.all(f"{_SELECT} ORDER BY id")]
+        return [_channel(row) for row in tx.all(f"{_SELECT} ORDER BY id" + (" {for_update}" if lock else ""))]
     return [_channel(row) for row in tx.all(f"{_SELECT} WHERE env_id = :env ORDER BY id", env=env_id)]
+
+
+def reseal(tx: Connection, channel_id: str, sealed: str) -> None:
+    tx.execute("UPDATE alert_channels SET secret = :sealed WHERE id = :id", sealed=sealed, id=channel_id)
 
 
 def one(tx: Connection, channel_id: str, env_id: int | None = None) -> AlertChannel | None:

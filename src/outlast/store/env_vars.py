@@ -49,6 +49,16 @@ def count(tx: Connection, env_id: int) -> int:
     return tx.all("SELECT count(*) FROM env_vars WHERE env_id = :env", env=env_id)[0][0]
 
 
+def all_sealed(tx: Connection) -> list[tuple[int, str, str]]:
+    """(environment, name, sealed value) of all environments, held until this transaction ends."""
+    rows = tx.all("SELECT env_id, name, value FROM env_vars ORDER BY env_id, name {for_update}")
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def reseal(tx: Connection, env_id: int, name: str, sealed: str) -> None:
+    tx.execute("UPDATE env_vars SET value = :sealed WHERE env_id = :env AND name = :name", sealed=sealed, env=env_id, name=name)
+
+
 def any_sealed(tx: Connection) -> str | None:
     """A sealed value of whichever environment: it tells with which key."""
     rows = tx.all("SELECT value FROM env_vars LIMIT 1")

@@ -40,12 +40,12 @@ async def _caller(request: Request) -> Caller:
     return caller
 
 
-def _purpose(env_id: int, name: str) -> str:
+def purpose_of(env_id: int, name: str) -> str:
     return f"env_var:{env_id}:{name}"
 
 
 def shown(context: Context, env_id: int, v: EnvVar) -> dict[str, Any]:
-    value = REDACTED if v.is_secret else context.vault.open(_purpose(env_id, v.name), v.sealed)
+    value = REDACTED if v.is_secret else context.vault.open(purpose_of(env_id, v.name), v.sealed)
     return {"name": v.name, "value": value, "isSecret": v.is_secret}
 
 
@@ -125,7 +125,7 @@ async def put(context: Context, env_id: int, variables: dict[Any, Any], *, is_se
     now = context.engine.clock.now()
     for name, value in variables.items():
         _check(name, value)
-    sealed = [EnvVar(name, context.vault.seal(_purpose(env_id, name), value), is_secret, now) for name, value in variables.items()]
+    sealed = [EnvVar(name, context.vault.seal(purpose_of(env_id, name), value), is_secret, now) for name, value in variables.items()]
 
     def write(tx: Connection) -> bool:
         store.put(tx, env_id, sealed, override=override)
@@ -154,5 +154,5 @@ def _refused(message: str, param: str) -> Problem:
 
 def opened(vault: Vault, env_id: int, found: list[EnvVar]) -> Variables:
     """What a worker is given."""
-    values = {v.name: vault.open(_purpose(env_id, v.name), v.sealed) for v in found}
+    values = {v.name: vault.open(purpose_of(env_id, v.name), v.sealed) for v in found}
     return Variables(values, [v.name for v in found if v.is_secret])
