@@ -72,6 +72,27 @@ async def test_row_27_who_never_ends_a_request_is_let_go(raw: Raw) -> None:
     assert await raw.lives()
 
 
+class Crowded(Protocol):
+    max_silent = 3
+
+
+async def test_row_27_an_address_that_says_nothing_often_gets_no_more_connections(tmp_path: Path) -> None:
+    runtime = Runtime(Options(data=tmp_path))
+    await runtime.start()
+    listening = serving.bind("127.0.0.1", 0)
+    async with serving.serving(serving.make(runtime, Crowded), listening):
+        raw = Raw(listening.getsockname()[1], "")
+        assert await raw.lives()
+        silent = [await asyncio.open_connection("127.0.0.1", raw.port) for _ in range(3)]
+        assert status(await raw.send(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")) == 503
+        silent[0][1].write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")  # it speaks, and stays: its place is free
+        assert b"200 OK" in await silent[0][0].readline()
+        assert await raw.lives()
+        for _, writer in silent:
+            writer.close()
+    await runtime.close()
+
+
 async def test_row_84_heads_have_limits(raw: Raw) -> None:
     many = "".join(f"x-{n}: 1\r\n" for n in range(1_000)).encode()
     for head in (many + b"\r\n", b"x-long: " + b"a" * 70_000 + b"\r\n\r\n", b"x-endless: " + b"a" * 200_000):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from outlast.server import roles
 from outlast.server.app import _ALL  # pyright: ignore[reportPrivateUsage] - the table of every route
 from tests.server.conftest import Server
 
@@ -44,6 +45,47 @@ async def test_row_4_a_viewers_key_reads_and_changes_nothing(shared: Server) -> 
     assert (await shared.ask("POST", "/api/v1/tasks/t/trigger", key=key, json={})).status_code == 403
     own = await shared.ask("POST", "/api/outlast/v1/schedules/preview", key=key, json={"cron": "* * * * *"})
     assert (own.status_code, own.json()["error"]["code"]) == (403, "insufficient_scope")
+
+
+DOORS = {
+    "trigger": ("POST", "/api/v1/tasks/t/trigger"),
+    "batch": ("POST", "/api/v2/tasks/batch"),
+    "run": ("GET", "/api/v3/runs/RUN"),
+    "list": ("GET", "/api/v1/runs"),
+    "cancel": ("POST", "/api/v2/runs/RUN/cancel"),
+    "live": ("GET", "/realtime/v1/runs/RUN?offset=-1"),
+    "wait token": ("POST", "/api/v1/waitpoints/tokens"),
+    "mint": ("POST", "/api/v1/auth/public-tokens"),
+    "queues": ("GET", "/api/v1/queues"),
+    "schedule": ("DELETE", "/api/v1/schedules/sched_1"),
+    "bulk": ("GET", "/api/v1/bulk-actions"),
+    "variables": ("GET", "/api/v1/projects/default/envvars/prod"),
+    "variable": ("PUT", "/api/v1/projects/default/envvars/prod/A"),
+    "alerts": ("GET", "/api/outlast/v1/alerts"),
+    "who": ("GET", "/api/v1/whoami"),
+}
+OPENS = {
+    "operator": set(DOORS),
+    "viewer": {name for name, (method, _) in DOORS.items() if method == "GET"},
+    "trigger": {"who", "trigger", "batch"},
+    "runs": {"who", "trigger", "batch", "run", "list", "cancel", "live", "wait token", "mint"},
+    "worker": {"who"},
+    "variables": {"who", "variables", "variable"},
+}
+
+
+@pytest.mark.parametrize("role", OPENS)
+async def test_row_4_a_key_opens_what_its_role_names(shared: Server, role: str) -> None:
+    assert set(OPENS) == set(roles.MEANINGS)
+    run_id = (await shared.trigger()).json()["id"]
+    key, opened = shared.runtime.new_key("prod", role, role=role), set[str]()
+    for name, (method, path) in DOORS.items():
+        body = None if method == "GET" else {"items": [{"task": "t"}], "scopes": ["read:runs"], "value": "1"}
+        answer = await shared.ask(method, path.replace("RUN", run_id), key=key, json=body)
+        assert answer.status_code in (200, 202, 403, 404), (name, answer.text)
+        if answer.status_code != 403:
+            opened.add(name)
+    assert opened == OPENS[role]
 
 
 async def test_row_18_a_cookie_opens_nothing_of_the_api(shared: Server) -> None:

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="API keys of a server's database.")
 def create(
     env: str = "prod",
     name: str = "default",
-    role: Annotated[str, typer.Option(help="operator, or viewer: reads only.")] = "operator",
+    role: Annotated[str, typer.Option(help="operator (all), viewer (reads), trigger, runs, worker or variables.")] = "operator",
     data: Data = None,
     database: Database = None,
 ) -> None:

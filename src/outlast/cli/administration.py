@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from outlast.server.roles import MEANINGS
 from outlast.server.rotation import rotate
 from outlast.server.runtime import ENVIRONMENTS, add_key, environment_id, seed
 from outlast.settings import Settings
@@ -80,8 +81,8 @@ def check_database(settings: Settings) -> list[str]:
 
 
 def create_key(settings: Settings, env: str, name: str, role: str = "operator") -> str:
-    if role not in ("operator", "viewer"):
-        raise DatabaseUnusable(f"there is no role {role!r}: use operator or viewer")
+    if role not in MEANINGS:
+        raise DatabaseUnusable(f"there is no role {role!r}: use {', '.join(MEANINGS)}")
     database = _open(settings)
     try:
         migrate(database)

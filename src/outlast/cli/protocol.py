@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 30.0  # from a connection, or the first byte of a further request, to the end of its headers
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 200
+MAX_SILENT = 1_000  # connections of one address that have not said what they want: behind a proxy all are of one address
 
 
 class Protocol(HttpToolsProtocol):
     """A client that sends a byte a second, headers without end or a thousand of them is let go: it would cost others their place."""
 
     head_seconds = HEAD_SECONDS
+    max_silent = MAX_SILENT
+    _silent: ClassVar[Counter[str]] = Counter()  # by address
+    _address = ""
     _late: asyncio.TimerHandle | None = None
     _reading_head = True
     _head_bytes = 0
@@ -22,7 +28,10 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._address = (self.client or ("",))[0]
         self._await_head()
+        if self._silent[self._address] > self.max_silent:
+            self._refuse(b"503 Service Unavailable")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_read()
@@ -65,6 +74,7 @@ class Protocol(HttpToolsProtocol):
     def _await_head(self) -> None:
         self._head_is_read()
         self._reading_head, self._head_bytes = True, 0
+        self._silent[self._address] += 1
         self._late = self.loop.call_later(self.head_seconds, self._refuse, b"408 Request Timeout")
 
     def _head_is_read(self) -> None:
@@ -72,6 +82,9 @@ class Protocol(HttpToolsProtocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+            self._silent[self._address] -= 1
+            if not self._silent[self._address]:
+                del self._silent[self._address]
 
     def _refuse(self, status: bytes) -> None:
         self._head_is_read()

@@ -8,12 +8,13 @@ import msgspec
 from starlette.requests import Request
 
 from outlast.engine.engine import Engine
-from outlast.server import public_tokens, scopes
+from outlast.server import public_tokens, roles, scopes
 from outlast.server.problem import Problem, unauthorized
 from outlast.server.public_tokens import PublicToken
 from outlast.server.scopes import Resource
 from outlast.store import catalog, keys
 from outlast.store.catalog import Environment
+from outlast.store.keys import Role
 
 CACHE_SECONDS = 30.0  # a revoked key, and every token it minted, is refused after this at the latest
 MAX_CACHED = 10_000
@@ -27,7 +28,7 @@ class Caller(msgspec.Struct, frozen=True):
     env: Environment
     key_id: str
     key_name: str
-    reads_only: bool = False
+    role: Role = "operator"
     token: PublicToken | None = None
 
     def is_of(self, slug: str) -> bool:
@@ -74,7 +75,8 @@ class Auth:
             raise unauthorized()
         if known[1].token is not None and not public:
             raise public_tokens.refused("Public Access Tokens are not accepted here: use an API key")
-        if known[1].reads_only and request.method not in ("GET", "HEAD"):
+        # what a token may do is in its scopes, but those of a key that reads only change nothing either
+        if (known[1].token is None or known[1].role == "viewer") and not roles.may(known[1].role, request.method, request.scope["path"]):
             raise forbidden()
         return known[1]
 
@@ -104,7 +106,7 @@ class Auth:
         if row is None or row.revoked_at is not None:
             return None
         env = await self._engine.read(lambda tx: catalog.environment(tx, row.env_id))
-        return Caller(env, row.id, row.name, row.role == "viewer"), row.expires_at
+        return Caller(env, row.id, row.name, row.role), row.expires_at
 
     async def _token(self, token: str) -> tuple[Caller, int | None]:
         """A token is worth what its key is: revoked with it, expired with it."""
@@ -117,7 +119,7 @@ class Auth:
             raise public_tokens.refused()
         verified = public_tokens.verify(token, env, now)
         ends = (verified.expires_at + public_tokens.LEEWAY_SECONDS) * 1_000
-        return Caller(env, key.id, key.name, key.role == "viewer", verified), min(ends, key.expires_at or ends)
+        return Caller(env, key.id, key.name, key.role, verified), min(ends, key.expires_at or ends)
 
     async def _minter(self, key_id: str) -> tuple[keys.ApiKey | None, Environment | None]:
         known = self._minters.get(key_id)

@@ -56,8 +56,8 @@ def endpoint(engine: Engine, channel: Channel) -> Callable[[WebSocket], Awaitabl
             if found is None or found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
                 await socket.close(4401, "unauthorized")
                 return
-            if found.role == "viewer":
-                await socket.close(4403, "this key reads only")
+            if found.role not in ("operator", "worker"):
+                await socket.close(4403, f"this key is for something else: its role is {found.role}")
                 return
             env_id = found.env_id
         await socket.accept()

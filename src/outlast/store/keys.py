@@ -15,7 +15,7 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PATTERN = re.compile(r"tr_(dev|stg|prod|preview)_sk_[0-9A-Za-z]{24}")
 _PREFIX = {"DEVELOPMENT": "dev", "STAGING": "stg", "PRODUCTION": "prod", "PREVIEW": "preview"}
 
-Role = Literal["viewer", "operator"]
+Role = Literal["operator", "viewer", "trigger", "runs", "worker", "variables"]
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +27,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: int | None
     expires_at: int | None
     revoked_at: int | None
-    role: Role = "operator"  # a viewer's key reads only
+    role: Role = "operator"
 
 
 _NAMES = tuple(field.name for field in msgspec.structs.fields(ApiKey))

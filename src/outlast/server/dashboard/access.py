@@ -86,6 +86,8 @@ class Gate:
         if keys.PATTERN.fullmatch(secret):
             key = await self.engine.read(lambda tx: keys.find(tx, secret))
             if key is not None and key.revoked_at is None and (key.expires_at is None or key.expires_at > now):
+                if key.role not in ("operator", "viewer"):
+                    raise Problem(403, f"a key with the role {key.role} does not open the dashboard")
                 await self.engine.write(lambda tx: signins.begin(tx, made, env_id=key.env_id, key_id=key.id, role=key.role, now=now))
                 return made
         elif await self.engine.write(lambda tx: signins.use_link(tx, secret, now)):
