@@ -145,20 +145,6 @@ async def test_act_28_ticked_runs_are_cancelled_together_and_others_stay(house: 
         await expect(page.locator(f"#{keep}")).to_contain_text("Queued")
 
 
-async def test_errors_of_equal_words_are_one_group_whatever_ids_they_hold(house: House) -> None:
-    """act 30, as far as the lifecycle of groups is not concerned"""
-    await house.worker()
-    runs = [await house.trigger() for _ in range(6)]
-    await house.claim(6)
-    for i, run in enumerate(runs):
-        await house.complete(run, error=f"user {i * 977} of order 0x{i:x}f3a was not found in '{i}'")
-    async with house.page("/errors") as page:
-        await expect(page.locator("tbody tr")).to_have_count(1)
-        await expect(page.locator("tbody tr")).to_contain_text("6")
-        await page.locator(".rowlink").click()
-        await expect(page.locator(".callout.bad")).to_contain_text("Traceback")
-
-
 async def test_act_28_all_that_match_are_cancelled_with_a_preview_and_what_comes_later_stays(house: House) -> None:
     await house.worker()
     for _ in range(60):

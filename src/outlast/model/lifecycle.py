@@ -242,7 +242,7 @@ def complete(run: Run, result: Result, *, now: int) -> Change | Refusal:
 def park(run: Run, result: Result, *, now: int) -> Change:
     """The code of this version does not fit the journal, which another one recorded: the run waits for a version that does."""
     parked = replace(run, status=Status.WAITING, execution=E.PENDING_VERSION, held_by=None, executor=None, resuming=1, updated_at=now)
-    return Change(parked, "parked", (FREE_SLOT, PARK), {"reason": "JOURNAL_MISMATCH", "error": result.error_name})
+    return Change(parked, "parked", (FREE_SLOT, PARK), {"reason": "JOURNAL_MISMATCH", "error": result.error_name, "failure": result.error})
 
 
 def fail_attempt(run: Run, result: Result, *, now: int) -> Change:

@@ -348,7 +348,7 @@ class Abandon(Message, tag="abandon", frozen=True, array_like=True):
 
 
 class DrainPush(Message, tag="drain_executor", frozen=True, array_like=True):
-    pass
+    """To a supervisor: somebody asked it to finish and leave. To an executor: its supervisor is leaving."""
 
 
 FromWorker = (

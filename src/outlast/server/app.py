@@ -22,6 +22,7 @@ from outlast.server.api import (
     bulk,
     deployments,
     env_vars,
+    errors,
     idempotency,
     limits,
     own,
@@ -33,6 +34,7 @@ from outlast.server.api import (
     tasks,
     tokens,
     trace,
+    workers,
 )
 from outlast.server.context import LIMITS, Context, answer, of
 from outlast.server.payload_store import StoreFailed
@@ -207,6 +209,11 @@ _API: Table = [
     ("PUT", "/api/outlast/v1/alerts/{alert}", alerts.update),
     ("DELETE", "/api/outlast/v1/alerts/{alert}", alerts.delete),
     ("GET", "/api/outlast/v1/alerts/{alert}/deliveries", alerts.deliveries),
+    ("POST", "/api/outlast/v1/alerts/{alert}/test", alerts.try_out),
+    ("GET", "/api/outlast/v1/errors", errors.listing),
+    ("POST", "/api/outlast/v1/errors/{error}", errors.decide),
+    ("GET", "/api/outlast/v1/workers", workers.listing),
+    ("POST", "/api/outlast/v1/workers/{worker}/drain", workers.drain),
     ("POST", "/api/v1/bulk-actions", bulk.create),
     ("GET", "/api/v1/bulk-actions", bulk.listing),
     ("GET", "/api/v1/bulk-actions/{bulk}", bulk.retrieve),

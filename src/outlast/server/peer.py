@@ -29,6 +29,7 @@ from outlast.model.messages import (
     Credit,
     Done,
     Drain,
+    DrainPush,
     FromWorker,
     HeldRun,
     Hello,
@@ -68,6 +69,7 @@ from outlast.server.recorded import record_of
 from outlast.server.results import result_of
 from outlast.server.sides import write_of
 from outlast.store import catalog, journal, lanes, runs
+from outlast.store import sessions as sessions_store
 from outlast.store.database import DatabaseError
 
 if TYPE_CHECKING:
@@ -204,6 +206,7 @@ class Peer:
                 await reconcile(self.channel, session, beat.loop_lag_ms)
                 suspects = suspects or await self._lacks_processes(session)
                 await self.channel.tell_variables(session)
+        await self._drain_asked()
         self.outbox.put(BeatOk(beat.n, LEASE_MS, cancel, suspects))
 
     async def _lacks_processes(self, session: WorkerSession) -> bool:
@@ -212,6 +215,16 @@ class Peer:
             return False
         routes = [alone_route(route(version, "async")) for version in (session.version, None)]
         return await self.engine.read(lambda tx: lanes.is_anything_open(tx, session.env_id, routes))
+
+    async def _drain_asked(self) -> None:
+        """Somebody may have asked the newest session to leave; the worker itself ends the older ones."""
+        with contextlib.suppress(DatabaseError):
+            newest = self.sessions[-1:]
+            asked = await self.engine.read(lambda tx: sessions_store.draining(tx, [s.id for s in newest])) if newest else set[str]()
+            for session in newest:
+                if session.id in asked and not session.draining:
+                    session.draining = True
+                    self.outbox.put(DrainPush())
 
     async def _lost(self, lost: Lost) -> None:
         for session in self.sessions:

@@ -39,6 +39,12 @@ def reserve(tx: Connection, rows: Sequence[tuple[int, str, str, str, int, str | 
     )
 
 
+def holds(tx: Connection, env_id: int, task: str, run_id: str) -> bool:
+    """Whether triggers with the key of this run still get this run."""
+    sql = "SELECT 1 FROM idempotency WHERE env_id = :env AND task = :task AND run_id = :run LIMIT 1"
+    return bool(tx.all(sql, env=env_id, task=task, run=run_id))
+
+
 def release(tx: Connection, env_id: int, task: str, key_hash: str) -> str | None:
     rows = tx.all(
         "DELETE FROM idempotency WHERE env_id = :env AND task = :task AND key_hash = :hash RETURNING run_id",

@@ -32,6 +32,7 @@ class Worker(msgspec.Struct, frozen=True):
     created_at: int
     running: int
     executors: int
+    draining: int
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -58,7 +59,7 @@ def workers(tx: Connection, env_id: int, *, since: int) -> list[Worker]:
     rows = tx.all(
         "SELECT s.id, s.worker, s.version, s.server_id, s.lease_until, s.state, s.created_at,"
         " (SELECT count(*) FROM slots x WHERE x.session_id = s.id),"
-        " (SELECT count(DISTINCT x.executor) FROM slots x WHERE x.session_id = s.id)"
+        " (SELECT count(DISTINCT x.executor) FROM slots x WHERE x.session_id = s.id), s.draining"
         " FROM sessions s WHERE s.env_id = :env AND (s.state = 'open' OR s.lease_until > :since)"
         " ORDER BY CASE WHEN s.state = 'open' THEN 0 ELSE 1 END, s.created_at DESC LIMIT 200",
         env=env_id, since=since,

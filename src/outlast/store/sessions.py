@@ -71,6 +71,17 @@ def open_among(tx: Connection, ids: Collection[str]) -> Later[set[str]]:
     return lambda: {row[0] for row in rows()}
 
 
+def drain(tx: Connection, env_id: int, id: str) -> bool:
+    """Ask the worker of an open session to leave."""
+    sql = "UPDATE sessions SET draining = 1 WHERE id = :id AND env_id = :env AND state = 'open'"
+    return tx.execute(sql, id=id, env=env_id) == 1
+
+
+def draining(tx: Connection, ids: Collection[str]) -> set[str]:
+    """Those of them whose worker was asked to leave."""
+    return {row[0] for row in tx.all("SELECT id FROM sessions WHERE id {in:ids} AND draining = 1", ids=sorted(ids))}
+
+
 def closed_with_slots(tx: Connection, limit: int) -> list[str]:
     """Closed sessions whose slots are not all given back yet."""
     rows = tx.all(

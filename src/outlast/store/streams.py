@@ -46,6 +46,11 @@ def find(tx: Connection, id: Id) -> Stream | None:
     return Stream(**dict(zip(_NAMES, rows[0], strict=True))) if rows else None
 
 
+def keys(tx: Connection, run_id: str) -> list[str]:
+    """Of all streams of a run."""
+    return [row[0] for row in tx.all("SELECT key FROM streams WHERE run_id = :run_id ORDER BY created_at, key LIMIT 100", run_id=run_id)]
+
+
 def insert(tx: Connection, streams: Collection[Stream]) -> None:
     tx.insert("streams", _NAMES, [msgspec.structs.astuple(s) for s in streams])
 

@@ -23,6 +23,7 @@ from outlast.model.messages import (
     BeatOk,
     Bye,
     Drain,
+    DrainPush,
     FromWorker,
     Hello,
     Lost,
@@ -251,6 +252,9 @@ class Supervisor:
                 self._session_lost(message)
             case Rejected():
                 raise ConnectionClosed(message.message, final=True)
+            case DrainPush():
+                log.info("asked to finish and leave")
+                self._spawn(self.stop())
             case _:
                 log.warning("unexpected message", extra={"kind": type(message).__name__})
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from msgspec.structs import replace
 
 from outlast.engine.engine import Engine
 from outlast.model.alert import AlertChannel, Delivery, told
 from outlast.model.run import FAILED, Execution
-from outlast.server.alerts.sending import About, Ways, content, send
+from outlast.server.alerts.sending import About, Ways, content, send, trial
 from outlast.server.vault import Vault
 from outlast.store import alerts as store
 from outlast.store import catalog, deployments, outbox, search
@@ -140,11 +141,24 @@ class Alerts:
             d = replace(d, status="DELIVERED", tries=d.tries + 1, next_at=None, error=None)
         await self.engine.write(lambda tx: store.done(tx, d))
 
+    async def try_out(self, channel: AlertChannel) -> None:
+        """Send a test now.
+
+        Raises:
+            Exception: it was not taken; whatever the network or the other side said.
+        """
+        env = await self.engine.read(lambda tx: catalog.environment(tx, channel.env_id))
+        now = self.engine.clock.now()
+        await self._send(channel, trial(f"{channel.id}:test:{now}", env, now))
+
     async def send(self, channel: AlertChannel, d: Delivery) -> None:
         env = await self.engine.read(lambda tx: catalog.environment(tx, channel.env_id))
         about = await self.engine.read(lambda tx: _about(tx, d))
+        await self._send(channel, content(d, env, about))
+
+    async def _send(self, channel: AlertChannel, body: dict[str, Any]) -> None:
         secret = self.vault.open(purpose(channel.id), channel.secret)
-        await send(channel, content(d, env, about), secret=secret, now=self.engine.clock.now(), ways=self.ways)
+        await send(channel, body, secret=secret, now=self.engine.clock.now(), ways=self.ways)
 
 
 def _about(tx: Connection, d: Delivery) -> About:

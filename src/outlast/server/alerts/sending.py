@@ -50,6 +50,12 @@ def content(d: Delivery, env: Environment, about: About) -> dict[str, Any]:
     return {"id": d.id, "created": iso(d.created_at), "webhookVersion": VERSION, "type": kind, "object": found}
 
 
+def trial(id_: str, env: Environment, now: int) -> dict[str, Any]:
+    """What is sent when somebody tries a channel."""
+    about = {"environment": {"id": str(env.id), "slug": env.slug, "type": env.type}, "message": "this is a test of your alert channel"}
+    return {"id": id_, "created": iso(now), "webhookVersion": VERSION, "type": "alert.test", "object": about}
+
+
 def _run(run: Run, data: RunData) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "id": run.id, "status": run.status.value, "createdAt": iso(run.created_at), "startedAt": iso(run.started_at),
@@ -72,6 +78,8 @@ def _deployment(deployment: Deployment, tasks: list[str]) -> dict[str, Any]:
 def summary(body: dict[str, Any]) -> str:
     """One line for people."""
     about, env = body["object"], body["object"]["environment"]["slug"]
+    if "message" in about:
+        return f"[{env}] {about['message']}"
     if "queue" in about:
         return f"[{env}] queue {about['queue']['name']} is slow: its oldest run waits since {about['queue']['oldestQueuedAt']}"
     if "deployment" in about:

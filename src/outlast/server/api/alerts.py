@@ -16,7 +16,7 @@ from outlast.server import body as bodies
 from outlast.server.alerts.alerts import purpose
 from outlast.server.alerts.outbound import Unsafe, parts, resolve
 from outlast.server.auth import Caller
-from outlast.server.context import answer, of
+from outlast.server.context import Context, answer, of
 from outlast.server.problem import Problem
 from outlast.server.push import iso
 from outlast.store import alerts as store
@@ -62,26 +62,39 @@ async def create(request: Request) -> Response:
     """POST /api/outlast/v1/alerts: the secret that signs webhooks is in this answer, and never again."""
     context = of(request)
     caller = await context.caller(request)
-    body = await _read(request)
+    made, secret = await add(context, caller.env.id, await _read(request))
+    return answer({**_wire(made), "secret": secret}, 201)
+
+
+async def add(context: Context, env_id: int, body: Body) -> tuple[AlertChannel, str]:
+    """A new channel and the secret that signs its webhooks.
+
+    Raises:
+        Problem: 422.
+    """
+    await check(context, body)
     now = context.engine.clock.now()
     id_, secret = context.engine.new_id("alert", now), f"whsec_{secrets.token_urlsafe(32)}"
     sealed = context.vault.seal(purpose(id_), secret)
     made = AlertChannel(
-        id=id_, env_id=caller.env.id, name=body.name, type=body.type, target=body.target, secret=sealed, events=body.events,  # pyright: ignore[reportArgumentType] - checked
+        id=id_, env_id=env_id, name=body.name, type=body.type, target=body.target, secret=sealed, events=body.events,  # pyright: ignore[reportArgumentType] - checked
         tasks=body.tasks, enabled=body.enabled, latency_seconds=body.latency_seconds, created_at=now,
     )  # fmt: skip
-    if len(await context.engine.read(lambda tx: store.listed(tx, caller.env.id))) >= MAX_ALERT_CHANNELS:
+    if len(await context.engine.read(lambda tx: store.listed(tx, env_id))) >= MAX_ALERT_CHANNELS:
         raise Problem(422, f"an environment has at most {MAX_ALERT_CHANNELS} alert channels", code="limit_exceeded")
     await context.engine.write(lambda tx: store.add(tx, made, outbox.newest(tx)))
-    return answer({**_wire(made), "secret": secret}, 201)
+    return made, secret
 
 
 async def _read(request: Request) -> Body:
     bodies.check_type(request)
-    return await _checked(request, bodies.decode(await bodies.read(request, MAX_BODY), _body))
+    return bodies.decode(await bodies.read(request, MAX_BODY), _body)
 
 
-async def _checked(request: Request, body: Body) -> Body:
+async def check(context: Context, body: Body) -> None:
+    """Raises:
+    Problem: 422, naming the field.
+    """
     if not 1 <= len(body.name) <= 128 or "\x00" in body.name:
         raise _refused("name must have 1 to 128 characters", "name")
     if body.type not in CHANNEL_TYPES:
@@ -94,15 +107,14 @@ async def _checked(request: Request, body: Body) -> Body:
         raise _refused("tasks must be at most 100 task ids; none means all", "tasks")
     if not 1 <= body.latency_seconds <= 86_400:
         raise _refused("latencySeconds must be 1 to 86400", "latencySeconds")
-    await _check_target(request, body)
-    return body
+    await _check_target(context, body)
 
 
 def _refused(message: str, param: str, code: str = "validation_error") -> Problem:
     return Problem(422, message, code=code, param=param)
 
 
-async def _check_target(request: Request, body: Body) -> None:
+async def _check_target(context: Context, body: Body) -> None:
     if body.type == "email":
         local, _, domain = body.target.partition("@")
         printable = body.target.isascii() and body.target.isprintable() and " " not in body.target
@@ -111,7 +123,7 @@ async def _check_target(request: Request, body: Body) -> None:
         return
     try:
         parts(body.target)
-        await resolve(body.target, of(request).alerts.ways.allowed)
+        await resolve(body.target, context.alerts.ways.allowed)
     except Unsafe as error:
         raise _refused(str(error), "target", "unsafe_url") from error
     except (OSError, UnicodeError):
@@ -139,7 +151,8 @@ async def update(request: Request) -> Response:
     """PUT /api/outlast/v1/alerts/{alert}: what is not given stays as it is."""
     found, _ = await _found(request)
     given = {**_wire(found), **await bodies.read_object(request, limit=MAX_BODY)}
-    body = await _checked(request, bodies.decode(msgspec.json.encode(given), _body))
+    body = bodies.decode(msgspec.json.encode(given), _body)
+    await check(of(request), body)
     new = replace(
         found, name=body.name, type=body.type, target=body.target, events=body.events, tasks=body.tasks, enabled=body.enabled,  # pyright: ignore[reportArgumentType] - checked
         latency_seconds=body.latency_seconds,
@@ -160,3 +173,21 @@ async def deliveries(request: Request) -> Response:
     found, _ = await _found(request)
     rows = await of(request).engine.read(lambda tx: store.deliveries(tx, found.id, 100))
     return answer({"data": [_delivery(d) for d in rows]})
+
+
+async def try_out(request: Request) -> Response:
+    """POST /api/outlast/v1/alerts/{alert}/test: sends a test now."""
+    found, _ = await _found(request)
+    await tried(of(request), found)
+    return answer({"id": found.id})
+
+
+async def tried(context: Context, channel: AlertChannel) -> None:
+    """
+    Raises:
+        Problem: 422, it was not taken; with the reason.
+    """
+    try:
+        await context.alerts.try_out(channel)
+    except Exception as error:  # whatever the network, the receiver or a library said
+        raise Problem(422, f"it was not delivered: {type(error).__name__}: {error}"[:500], code="not_delivered") from error

@@ -31,14 +31,16 @@ def all_files() -> dict[str, tuple[bytes, bytes, str]]:
 
 # what must stay as it is: strings, templates, regular expressions after an opening bracket or a comma; then spaces beside a symbol
 _KEPT = r""""(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`|(?<=[(,=!?:] )/(?:[^/\\\n]|\\.)+/|(?<=[(!])/(?:[^/\\\n]|\\.)+/"""
-_PARTS = re.compile(rf"({_KEPT})|[ \t]*([=<>!?:;,(){{}}\[\]|&*%])[ \t]*")
+_PARTS = re.compile(rf"({_KEPT})|[ \t]*([=<>!?:;,(){{}}\[\]|&*%])[ \t]*|[ \t]+([-+/])[ \t]+(?![-+/])")
+# a line break after which, or before which, no statement can have ended
+_BREAKS = re.compile(r"(?<=[,;{(\[=>&|?:])\n|\n(?=[})\]?:&|.,])")
 
 
 def _lean(script: str) -> str:
-    """Comments, indentation and spaces beside symbols are for readers of the source; strings and line breaks stay."""
+    """Comments, indentation, and spaces and line breaks beside symbols are for readers of the source; strings stay."""
     lines = (line.strip() for line in script.splitlines())
     kept = "\n".join(line for line in lines if line and not line.startswith("//"))
-    return _PARTS.sub(lambda m: m.group(1) or m.group(2), kept)
+    return _BREAKS.sub("", _PARTS.sub(lambda m: m.group(1) or m.group(2) or m.group(3), kept)).replace(";}", "}")
 
 
 @cache

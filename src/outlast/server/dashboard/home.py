@@ -6,8 +6,8 @@ from typing import Any
 
 from starlette.responses import Response
 
+from outlast.server import errors
 from outlast.server.dashboard import charts, runs
-from outlast.server.dashboard.errors import grouped
 from outlast.server.dashboard.visit import Visit
 from outlast.store import catalog, lanes, overview, search
 from outlast.store import charts as counting
@@ -45,6 +45,6 @@ def _figures(tx: Connection, visit: Visit) -> dict[str, Any]:
         "latest": search.rows(tx, search.Filter(env_id=env_id), SHOWN),
         "queues": [x for x in busy if x[1] or x[2] or x[0].paused],
         "workers": [w for w in overview.workers(tx, env_id, since=visit.now) if w.state == "open"],
-        "groups": grouped(overview.failures(tx, env_id, since=visit.now - DAY_MS, limit=500))[:5],
+        "groups": [g for g in errors.groups(tx, env_id, since=visit.now - DAY_MS, now=visit.now, limit=500) if g.status in errors.OPEN][:5],
         "tasks": len(runs.task_names(tx, visit)),
     }

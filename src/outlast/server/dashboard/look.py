@@ -52,6 +52,12 @@ OTHER_STATES = {  # of what is no run
     "CLOSED": Look("Gone", "mute", "slash", "", "It left, or its lease ended"),
     "ENABLED": Look("On", "ok", "check", "", "It fires"),
     "DISABLED": Look("Off", "mute", "pause", "", "It does not fire"),
+    "unresolved": Look("Unresolved", "warn", "bug", "", "Nobody has resolved it"),
+    "regressed": Look("Regressed", "bad", "again", "", "It was resolved and came back"),
+    "resolved": Look("Resolved", "ok", "check", "", "It has not come back since"),
+    "ignored": Look("Ignored", "mute", "moon", "", "Nobody is to be troubled with it"),
+    "DRAINING": Look("Draining", "warn", "pause", "", "It takes nothing new, and leaves when its runs are over"),
+    "DELIVERED": Look("Delivered", "ok", "check", "", "The receiver took it"),
     "REVOKED": Look("Revoked", "bad", "slash", "", "Refused"),
 }
 

@@ -7,13 +7,13 @@ from typing import Any
 from starlette.responses import Response
 
 from outlast.model.manifest import TaskDefinition
+from outlast.server.api.workers import GONE_MS, drained, state
 from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem
 from outlast.store import catalog, overview
 from outlast.store.database import Connection
 
 LISTED = 200
-GONE_MS = 3_600_000  # workers that left within the hour are still shown
 
 
 async def deployments(visit: Visit) -> Response:
@@ -58,4 +58,10 @@ def _change(task: TaskDefinition, older: dict[str, TaskDefinition], is_compared:
 async def workers(visit: Visit) -> Response:
     """GET /workers"""
     rows = await visit.read(lambda tx: overview.workers(tx, visit.env.id, since=visit.now - GONE_MS))
-    return visit.page("machines/workers.html", topics="workers", rows=rows)
+    return visit.page("machines/workers.html", topics="workers", rows=[(row, state(row)) for row in rows])
+
+
+async def drain(visit: Visit) -> Response:
+    """POST /workers/{worker}/drain"""
+    await drained(visit.site.context, visit.env.id, visit.request.path_params["worker"])
+    return visit.done("It takes nothing new, and leaves when its runs are over", topics=("workers",))

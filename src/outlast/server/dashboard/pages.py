@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import Response
 
 from outlast.server.dashboard import (
+    alerts,
     batches,
     bulk,
     env_vars,
@@ -56,6 +57,7 @@ PAGES: Table = [
     ("/deployments", machines.deployments),
     ("/deployments/{version}", machines.deployment),
     ("/workers", machines.workers),
+    ("/alerts", alerts.show),
     ("/api-keys", keys.show),
     ("/settings", settings.show),
     ("/ui/find", settings.find),
@@ -65,6 +67,13 @@ ACTS: Table = [
     ("/runs/{run}/cancel", run.cancel),
     ("/runs/{run}/replay", run.replay),
     ("/runs/{run}/reschedule", run.reschedule),
+    ("/runs/{run}/free-key", run.free_key),
+    ("/errors/{group}", errors.decide),
+    ("/workers/{worker}/drain", machines.drain),
+    ("/alerts", alerts.create),
+    ("/alerts/{alert}/enable", alerts.enable),
+    ("/alerts/{alert}/delete", alerts.delete),
+    ("/alerts/{alert}/test", alerts.try_out),
     ("/test/{task}", test.trigger),
     ("/queues/environment", queues.pause_environment),
     ("/queues/{queue}/pause", queues.pause),

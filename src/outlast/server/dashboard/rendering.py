@@ -54,6 +54,7 @@ NAV = (
         (
             ("Deployments", "/deployments", "rocket", "d"),
             ("Workers", "/workers", "server", "o"),
+            ("Alerts", "/alerts", "bell", "a"),
             ("Env vars", "/env-vars", "tag", "v"),
             ("API keys", "/api-keys", "key", "k"),
             ("Settings", "/settings", "sliders", ","),

@@ -13,7 +13,7 @@ from outlast.model import payload as packets
 from outlast.model.failure import Failure
 from outlast.model.refusal import Refusal
 from outlast.model.requests import Cancel, Replay, Reschedule
-from outlast.model.run import Run, RunData, Status
+from outlast.model.run import Execution, Run, RunData, Status
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
 from outlast.server import trace as traces
@@ -21,11 +21,12 @@ from outlast.server.dashboard.look import plain, pretty_text
 from outlast.server.dashboard.rendering import HEADERS
 from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem
-from outlast.store import events, search, trace
+from outlast.store import events, idempotency, search, streams, trace
 from outlast.store.database import Connection
 
-TABS = (("overview", "o"), ("details", "d"), ("context", "x"), ("metadata", "m"), ("logs", "l"), ("journal", "u"))
+TABS = (("overview", "o"), ("details", "d"), ("context", "x"), ("metadata", "m"), ("logs", "l"), ("journal", "u"), ("streams", "s"))
 MAX_LINES = 500
+MAX_RECORDS = 100  # of a stream
 LEVELS = ("debug", "info", "warn", "error")
 PARTS = ("payload", "output", "metadata", "error")
 _failure = msgspec.json.Decoder(Failure).decode
@@ -49,7 +50,7 @@ async def show(visit: Visit) -> Response:
     run, data = await found(visit)
     tab = visit.query.get("tab", "overview")
     tab = tab if tab in dict(TABS) else "overview"
-    more = await visit.read(lambda tx: _more(tx, visit, run, tab))
+    more = await visit.read(lambda tx: _more(tx, visit, run, data, tab))
     return visit.page(
         "runs/run.html",
         topics=f"run:{run.id}",
@@ -74,7 +75,7 @@ def _shown(text: str | None, kind: str) -> str | None:
     return msgspec.json.encode(packets.to_json(text, kind)).decode()
 
 
-def _more(tx: Connection, visit: Visit, run: Run, tab: str) -> dict[str, Any]:
+def _more(tx: Connection, visit: Visit, run: Run, data: RunData, tab: str) -> dict[str, Any]:
     query = visit.query
     pending = [entry for _, entry in trace.journals(tx, run.id, 2_000) if entry.status == "pending"] if not run.is_final else []
     levels = [level for level in query.getlist("level") if level in LEVELS]
@@ -85,8 +86,25 @@ def _more(tx: Connection, visit: Visit, run: Run, tab: str) -> dict[str, Any]:
         "older": _neighbour(tx, run, "after"),
         "lines": trace.lines(tx, run.id, limit=MAX_LINES, levels=levels, text=query.get("find")) if tab == "logs" else [],
         "entries": trace.journals(tx, run.id, 2_000) if tab == "journal" else [],
+        "streams": _streams(tx, run) if tab == "streams" else [],
+        "parked": _parked(tx, run),
+        "key_is_taken": data.options.idempotency_key is not None and idempotency.holds(tx, run.env_id, run.task, run.id),
         "asked_levels": levels,
     }
+
+
+def _streams(tx: Connection, run: Run) -> list[tuple[str, int, list[streams.Record]]]:
+    """(key, how many records, the last ones)"""
+    found = [streams.find(tx, (run.id, key)) for key in streams.keys(tx, run.id)]
+    return [(s.key, s.next_seq, streams.read(tx, (run.id, s.key), max(0, s.next_seq - MAX_RECORDS))[-MAX_RECORDS:]) for s in found if s]
+
+
+def _parked(tx: Connection, run: Run) -> Failure | None:
+    """Why the code of its version could not go on with it."""
+    if run.status is not Status.WAITING or run.execution is not Execution.PENDING_VERSION:
+        return None
+    last: dict[str, Any] = next((data for _, kind, _, data in reversed(events.history(tx, run.id)) if kind == "parked"), {})
+    return _failure(last["failure"]) if last.get("failure") else Failure(name=str(last.get("error") or ""))
 
 
 def _neighbour(tx: Connection, run: Run, side: str) -> str | None:
@@ -231,3 +249,11 @@ async def reschedule(visit: Visit) -> Response:
     due_at = trigger_options.when(visit.text("delay", 100, required=True), visit.now)
     await visit.call(control.reschedule, Reschedule(env_id=visit.env.id, run_id=run.id, due_at=due_at))
     return visit.done("Moved")
+
+
+async def free_key(visit: Visit) -> Response:
+    """POST /runs/{run}/free-key: the next trigger with its idempotency key makes a new run"""
+    run, data = await found(visit)
+    key = data.options.idempotency_key
+    released = key and await visit.site.engine.write(lambda tx: idempotency.release(tx, visit.env.id, run.task, key))
+    return visit.done("The key is free" if released else "The key was free already", topics=(f"run:{run.id}",))
