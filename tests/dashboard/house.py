@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 from outlast.cli import serving
 from outlast.engine import attempts, sessions
 from outlast.engine.claim import Claimed, Demand
+from outlast.engine.clock import Clock
 from outlast.model.failure import Failure
 from outlast.model.manifest import Manifest, QueueDefinition, TaskDefinition
 from outlast.model.requests import Beats, Complete, OpenSession
@@ -73,6 +74,14 @@ class House:
             await asyncio.gather(self._beating, return_exceptions=True)
         await self.http.aclose()
 
+    async def upkeep_by_hand(self) -> Callable[[], Awaitable[int]]:
+        """From here on nothing happens by itself in the background; each call does one round of its work."""
+        upkeep, task = self.runtime.upkeep, self.runtime._upkeep  # pyright: ignore[reportPrivateUsage]
+        assert upkeep is not None and task is not None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return upkeep.work
+
     def _demand(self) -> list[Demand]:
         return (
             [Demand(1, self.session, self.version, "x", "async", self._free - len(self.claimed))] if self._free > len(self.claimed) else []
@@ -129,9 +138,11 @@ async def until(check: Callable[[], bool], *, seconds: float = 30.0) -> None:
 
 
 @asynccontextmanager
-async def opened(chromium: Browser, where: Address, folder: Path, *, is_open: bool = True) -> AsyncIterator[House]:
-    options = Options(database=where.url, schema=where.schema, data=folder / "data", open_dashboard=is_open)
-    runtime = Runtime(options)
+async def opened(
+    chromium: Browser, where: Address, folder: Path, *, is_open: bool = True, public_url: str | None = None, clock: Clock | None = None
+) -> AsyncIterator[House]:
+    options = Options(database=where.url, schema=where.schema, data=folder / "data", open_dashboard=is_open, public_url=public_url)
+    runtime = Runtime(options, clock=clock)
     await runtime.start()
     listening = serving.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -164,6 +164,31 @@ async def test_act_28_all_that_match_are_cancelled_with_a_preview_and_what_comes
         assert (await house.http.get(f"/api/v3/runs/{other}")).json()["status"] == "QUEUED"
 
 
+async def test_act_28_a_thousand_are_cancelled_as_one_sees_until_it_is_aborted(house: House) -> None:
+    await house.worker()
+    items = [{"payload": i} for i in range(500)]
+    for _ in range(2):
+        await house.http.post("/api/v1/tasks/send-email/batch", json={"items": items})
+    step = await house.upkeep_by_hand()
+    async with house.page("/runs?task=send-email&status=QUEUED") as page:
+        await page.locator("[name=pick]").first.check()
+        await page.keyboard.press("a")
+        await expect(page.locator("#matching")).to_have_text("1,000")
+        await page.locator("[name=action]").select_option("cancel")
+        await page.keyboard.press("Control+Enter")
+        row = page.locator("tbody tr").first
+        await expect(row).to_contain_text("0/1,000")
+        await step()
+        await expect(row).to_contain_text("200/1,000")
+        await step()
+        await expect(row).to_contain_text("400/1,000")
+        await row.get_by_role("button", name="Abort").click()
+        await expect(row).to_contain_text("Aborted")
+        await step()
+        await page.goto(f"{house.url}/runs?status=CANCELED")
+        await expect(page.locator("#total")).to_have_text("400")
+
+
 async def test_act_32_variables_are_pasted_and_a_secret_is_never_shown(house: House) -> None:
     text = "# ours\nexport A_B=1\n" + "\n".join(f"V{i}='x {i}'" for i in range(20)) + '\nTEXT="a=b # c"\n'
     async with house.watch("422", "400") as watched:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from playwright.async_api import expect
+from datetime import datetime
+from pathlib import Path
 
+import pytest
+from playwright.async_api import Browser, expect
+
+from outlast.engine.clock import SystemClock
 from outlast.model.manifest import ScheduleDefinition, TaskDefinition
-from tests.dashboard.house import House
+from tests.dashboard.house import House, opened
+from tests.databases import Address
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 TASKS = [
@@ -42,6 +47,32 @@ async def test_act_24_a_schedule_is_explained_while_it_is_typed_and_stored_when_
         await create.click()
         await expect(page.locator("header")).to_contain_text("On")
         assert (await house.http.get(f"/api/v1/schedules/{page.url.rpartition('/')[2]}")).json()["generator"]["expression"] == "0 9 * * 1-5"
+
+
+class Ahead(SystemClock):
+    """A clock that can be set forward."""
+
+    ahead_ms = 0
+
+    def now(self) -> int:
+        return super().now() + self.ahead_ms
+
+
+async def test_act_24_a_schedule_made_in_the_browser_fires_at_its_time(chromium: Browser, where: Address, tmp_path: Path) -> None:
+    clock = Ahead()
+    async with opened(chromium, where, tmp_path, clock=clock) as house:
+        await house.worker(TASKS)
+        async with house.page("/schedules/new?task=hourly&cron=0+9+*+*+1-5&timezone=Asia/Tokyo&overlap=allow&catchUp=none") as page:
+            await page.keyboard.press("Control+Enter")
+            await expect(page.locator("header")).to_contain_text("On")
+            schedule = (await house.http.get(f"/api/v1/schedules/{page.url.rpartition('/')[2]}")).json()
+            nominal = datetime.fromisoformat(schedule["nextRun"])
+            await expect(page.locator("main")).to_contain_text("It has not fired yet")
+            clock.ahead_ms = int(nominal.timestamp() * 1_000) - house.engine.clock.now() + 5_000
+            await page.locator("td a.link").click()
+            await expect(page.locator("h1")).to_have_text("hourly")
+            made = (await house.http.get(f"/api/v3/runs/{page.url.rpartition('/')[2]}")).json()
+            assert datetime.fromisoformat(made["payload"]["timestamp"]) == nominal, made
 
 
 async def test_act_25_a_schedule_is_disabled_and_deleted_but_a_declared_one_is_not(house: House) -> None:

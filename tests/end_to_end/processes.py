@@ -23,7 +23,8 @@ OUTLAST = str(Path(sys.executable).parent / "outlast")
 class Cluster:
     """Servers and workers on one database."""
 
-    def __init__(self, folder: Path, database: DatabaseAddress, *, project: Path = PROJECT) -> None:
+    def __init__(self, folder: Path, database: DatabaseAddress, *, project: Path = PROJECT, program: str = OUTLAST) -> None:
+        self.program = program
         self.folder = folder
         self.project = project
         self.database = database
@@ -33,7 +34,7 @@ class Cluster:
         self.key = ""
 
     def server(self, port: int = 0) -> tuple[subprocess.Popen[str], int]:
-        command = [OUTLAST, "server", "--port", str(port), "--data", str(self.folder / "data"), "--database", self.database.url]
+        command = [self.program, "server", "--port", str(port), "--data", str(self.folder / "data"), "--database", self.database.url]
         command += ["--schema", self.database.schema]
         process = self._start(command, "server.log", stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -44,14 +45,14 @@ class Cluster:
         if not self.key:
             environment = {**os.environ, "OUTLAST_SCHEMA": self.database.schema}
             made = subprocess.run(
-                [OUTLAST, "keys", "create", "--env", "prod", "--data", str(self.folder / "data"), "--database", self.database.url],
+                [self.program, "keys", "create", "--env", "prod", "--data", str(self.folder / "data"), "--database", self.database.url],
                 check=True, capture_output=True, text=True, env=environment,
             )  # fmt: skip
             self.key = made.stdout.strip()
         return process, int(found.group(1))
 
     def worker(self, port: int, *arguments: str) -> subprocess.Popen[str]:
-        command = [OUTLAST, "worker", str(self.project), "--api-url", f"http://127.0.0.1:{port}", "--log-format", "json", *arguments]
+        command = [self.program, "worker", str(self.project), "--api-url", f"http://127.0.0.1:{port}", "--log-format", "json", *arguments]
         return self._start(command, "worker.log", stdout=subprocess.DEVNULL)
 
     def client(self, port: int) -> Connection:

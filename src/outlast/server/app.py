@@ -36,8 +36,9 @@ from outlast.server.api import (
     trace,
     workers,
 )
-from outlast.server.context import LIMITS, Context, answer, of
+from outlast.server.context import CALLER, LIMITS, Context, answer, of
 from outlast.server.payload_store import StoreFailed
+from outlast.server.prefix import below
 from outlast.server.problem import Problem, respond
 from outlast.server.realtime import routes as realtime
 from outlast.store.database import DatabaseError
@@ -52,7 +53,11 @@ class App(Starlette):
     """Starlette without its middleware: endpoints answer for their own errors, which costs each request half as much."""
 
     def build_middleware_stack(self) -> ASGIApp:
+        root: str = self.state.root
+
         async def stack(scope: Scope, receive: Receive, send: Send) -> None:
+            if root and scope["type"] in ("http", "websocket"):
+                scope = below(root, scope)
             try:
                 await self.router(scope, receive, send)
             except HTTPException as error:  # no such route, or not this method
@@ -69,9 +74,10 @@ class App(Starlette):
 class Endpoint:
     """A handler as an ASGI app: its errors become answers here, before anything was sent. `public`: browsers of any origin may call it."""
 
-    def __init__(self, handler: Handler, *, public: bool = False) -> None:
+    def __init__(self, handler: Handler, *, public: bool = False, topic: str | None = None) -> None:
         self._handler = handler
         self._public = public
+        self._topic = topic  # of the pages that show what it changes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -81,6 +87,8 @@ class Endpoint:
             response = cors.preflight(request) if scope["method"] == "OPTIONS" else await self._handler(request)
         except Exception as error:
             response = _explain(scope["path"], error)
+        if self._topic is not None and response.status_code < 300 and (caller := scope.get(CALLER)) is not None:
+            of(request).engine.publish(caller.env.id, self._topic)
         if (limits := scope.get(LIMITS)) is not None:
             response.headers.update(limits)
         if self._public and "origin" in request.headers:
@@ -110,17 +118,31 @@ def create_app(
         ]
     )
     app.state.lost = lost
+    app.state.root = context.root
     app.state.context = context
     return app
 
 
 def _routes(table: Table) -> list[BaseRoute]:
-    return [Route(path, Endpoint(handler), methods=[method]) for method, path, handler in table]
+    return [Route(path, Endpoint(handler, topic=_topic(method, path)), methods=[method]) for method, path, handler in table]
+
+
+# what is no run changes without a word in the outbox: pages hear of it by these
+TOPICS = {
+    "queues": "queues", "pause": "queues", "resume": "queues", "schedules": "schedules", "tokens": "tokens", "bulk-actions": "bulk",
+    "alerts": "alerts", "errors": "errors", "workers": "workers", "envvars": "env-vars",
+}  # fmt: skip
+
+
+def _topic(method: str, path: str) -> str | None:
+    return None if method == "GET" else next((TOPICS[part] for part in path.split("/") if part in TOPICS), None)
 
 
 def public_routes(table: Table) -> list[BaseRoute]:
     """Routes that take public tokens: with CORS, also in their errors, and answers to preflights."""
-    found: list[BaseRoute] = [Route(path, Endpoint(handler, public=True), methods=[method]) for method, path, handler in table]
+    found: list[BaseRoute] = [
+        Route(path, Endpoint(handler, public=True, topic=_topic(method, path)), methods=[method]) for method, path, handler in table
+    ]
     preflights = [
         Route(path, Endpoint(_no_handler, public=True), methods=["OPTIONS"]) for path in dict.fromkeys(path for _, path, _ in table)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from outlast.server.realtime.feed import Feed
 from outlast.server.realtime.state import Rows
 from outlast.server.vault import Vault
 
+CALLER = "outlast.caller"  # who asked, in the request's scope
 LIMITS = "outlast.limits"  # headers for the answer, in the request's scope
 _encode = msgspec.json.encode
 
@@ -50,6 +52,7 @@ class Context:
         self.unknown_tasks = unknown_tasks
         self._keys, self._tokens, self._batches = (None if rate is None else Limiter(rate) for rate in (key_rate, token_rate, batch_rate))
         self._public_url = public_url.rstrip("/") if public_url else None
+        self.root = urlsplit(self._public_url).path if self._public_url else ""  # what paths begin with outside
         self.feed = Feed(engine)
         self.rows = Rows(engine)
         self.open: Counter[str] = Counter()  # what is held open, by credential and environment
@@ -61,7 +64,9 @@ class Context:
         Raises:
             Problem: 401.
         """
-        caller = await self.auth.caller(request, public=public)
+        if (known := request.scope.get(CALLER)) is not None:
+            return known
+        caller = request.scope[CALLER] = await self.auth.caller(request, public=public)
         limiter, name = (self._keys, caller.key_id) if caller.token is None else (self._tokens, caller.token.id)
         if limiter is not None and LIMITS not in request.scope and not request.scope["path"].startswith("/realtime/"):
             request.scope[LIMITS] = limiter.take(name, self.engine.clock.now())

@@ -169,6 +169,7 @@ class Peer:
         env = await self.engine.read(lambda tx: catalog.environment(tx, env_id))
         session.variables = await self.channel.variables(env_id)
         token = self.channel.token(session.id)
+        self._tell(self.env_id)
         log.info("worker connected", extra={"worker": hello.worker, "version": opened.version, "session": session.id})
         return self.outbox.put(
             Welcome(session.id, opened.version, LEASE_MS, token, env.slug, self.engine.clock.now(), session.variables),
@@ -185,6 +186,7 @@ class Peer:
         session = WorkerSession(attach.session, self.env_id, taken.version, self.outbox)
         self.sessions.append(session)
         self.channel.add(session)
+        self._tell(self.env_id)
         log.info("worker is back", extra={"session": session.id})
         self.outbox.put(Attached(LEASE_MS))
         await self.channel.tell_variables(session)
@@ -239,7 +241,13 @@ class Peer:
         for session in self.sessions:
             await self.engine.call(sessions.close_session, CloseSession(session=session.id))
             self.channel.remove(session)
+            self._tell(session.env_id)
         self.sessions.clear()
+
+    def _tell(self, env_id: int) -> None:
+        """Open pages show who is connected, and with which version."""
+        for topic in ("workers", "deployments", "home"):
+            self.engine.publish(env_id, topic)
 
     async def _slots(self, session: str, executor: str) -> list[tuple[str, int, str]]:
         return await self.engine.read(lambda tx: lanes.slots_of_executor(tx, session, executor))

@@ -12,6 +12,7 @@ from outlast.server import body as bodies
 from outlast.server.dashboard import access as doors
 from outlast.server.dashboard import rendering
 from outlast.server.dashboard.visit import Visit, preferences
+from outlast.server.prefix import ROOT
 from outlast.server.problem import Problem
 from outlast.store import signins
 
@@ -25,7 +26,7 @@ WRONG = "That did not work. Check the key, or ask for a new link."
 async def show(site: Site, request: Request) -> Response:
     """GET /login, and /login/{link}: a link is used by the button, so that a program that only looks at links uses none up."""
     if await site.gate.access(request) is not None and "link" not in request.path_params:
-        return RedirectResponse(doors.next_page(request.query_params.get("next")), 303)
+        return RedirectResponse(ROOT.get() + doors.next_page(request.query_params.get("next")), 303)
     return _form(request, link=request.path_params.get("link", "")[: doors.MAX_SECRET_CHARS])
 
 
@@ -40,7 +41,7 @@ async def sign_in(site: Site, request: Request) -> Response:
         return _form(request, error=problem.message, status=problem.status, wanted=wanted, headers=problem.headers)
     if session is None:
         return _form(request, error=WRONG, status=401, wanted=wanted)
-    response = RedirectResponse(doors.next_page(wanted), 303, headers={"cache-control": "no-store"})
+    response = RedirectResponse(ROOT.get() + doors.next_page(wanted), 303, headers={"cache-control": "no-store"})
     doors.set_session(response, request, session)
     return response
 
@@ -50,7 +51,7 @@ async def sign_out(visit: Visit) -> Response:
     session = visit.access.session
     if session is not None:
         await visit.site.engine.write(lambda tx: signins.end(tx, session, visit.now))
-    response = visit.done("Signed out", href=visit.path("/login"))
+    response = visit.done("Signed out", href="/login")
     doors.clear_session(response)
     return response
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import Response
 
 from outlast.server.dashboard import assets, look
+from outlast.server.prefix import ROOT
 from outlast.version import __version__
 
 CSP = (
@@ -63,12 +64,29 @@ NAV = (
 )  # group, then label, address, icon, letter after g
 
 
+class _Address:
+    """A path that begins with where this server is reached."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        return ROOT.get() + self._path
+
+
 def _prepared() -> Environment:
     found = Environment(
         loader=PackageLoader("outlast.server.dashboard"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     names = cast("dict[str, Any]", found.globals)  # pyright: ignore[reportUnknownMemberType]
-    names.update(STATUSES=look.STATUSES, look=look.look, static=f"/static/{assets.version()}", version=__version__, nav=NAV)
+    names.update(
+        STATUSES=look.STATUSES,
+        look=look.look,
+        root=_Address(""),
+        static=_Address(f"/static/{assets.version()}"),
+        version=__version__,
+        nav=NAV,
+    )
     filters = cast("dict[str, Any]", found.filters)  # pyright: ignore[reportUnknownMemberType]
     filters.update(
         duration=look.duration,

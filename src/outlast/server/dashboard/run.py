@@ -103,8 +103,10 @@ def _parked(tx: Connection, run: Run) -> Failure | None:
     """Why the code of its version could not go on with it."""
     if run.status is not Status.WAITING or run.execution is not Execution.PENDING_VERSION:
         return None
-    last: dict[str, Any] = next((data for _, kind, _, data in reversed(events.history(tx, run.id)) if kind == "parked"), {})
-    return _failure(last["failure"]) if last.get("failure") else Failure(name=str(last.get("error") or ""))
+    for _, kind, _, data in reversed(events.history(tx, run.id)):
+        if kind == "parked":
+            return _failure(data["failure"]) if data.get("failure") else Failure(name=str(data.get("error") or ""))
+    return None
 
 
 def _neighbour(tx: Connection, run: Run, side: str) -> str | None:

@@ -22,6 +22,7 @@ from outlast.server.dashboard.charts import Shelf
 from outlast.server.dashboard.pages import ACTS, PAGES
 from outlast.server.dashboard.shared import Drawn, is_block
 from outlast.server.dashboard.visit import Visit
+from outlast.server.prefix import ROOT
 from outlast.server.problem import Problem
 from outlast.store import catalog
 from outlast.store.catalog import Environment
@@ -136,8 +137,8 @@ def _is_lost(error: Exception, acts: bool) -> bool:
 
 def _to_login(request: Request) -> Response:
     wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    target = request.scope.get("root_path", "") + "/login"
-    if wanted not in ("/", target):
+    target = ROOT.get() + "/login"
+    if wanted not in ("/", "/login"):
         from urllib.parse import quote
 
         target += "?next=" + quote(wanted, safe="")

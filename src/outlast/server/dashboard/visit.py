@@ -14,6 +14,7 @@ from outlast.engine.operation import Operation
 from outlast.model.refusal import Refusal
 from outlast.server.dashboard import rendering
 from outlast.server.dashboard.access import Access
+from outlast.server.prefix import ROOT
 from outlast.server.problem import Problem, refused
 from outlast.store.catalog import Environment
 from outlast.store.database import Connection
@@ -64,7 +65,7 @@ class Visit:
         return outcome
 
     def path(self, name: str) -> str:
-        return self.request.scope.get("root_path", "") + name
+        return ROOT.get() + name
 
     def page(self, template: str, *, topics: str = "", status: int = 200, **context: Any) -> Response:
         """A page, or its live block when the browser asks for that alone."""
@@ -77,7 +78,7 @@ class Visit:
         """An act was done: what to say, and where to go."""
         if topics:
             self.site.changes.tell(self.env.id, topics)
-        body = {"toast": toast, "href": href, **more}
+        body = {"toast": toast, "href": None if href is None else self.path(href), **more}
         return Response(
             msgspec.json.encode({k: v for k, v in body.items() if v is not None}), media_type="application/json", headers=_NO_STORE
         )

@@ -32,7 +32,10 @@ function press(e, combination) {
 }
 
 function command(e, key) {
-  if (key === "Enter") { const form = e.target.closest?.("form") ?? $("form[data-send]"); if (form) { e.preventDefault(); form.requestSubmit(); } }
+  if (key === "Enter") {
+    const button = !$("dialog[open]") && $("[data-key='mod+Enter']"), form = e.target.closest?.("form") ?? $("form[data-send]");
+    if (button || form) { e.preventDefault(); button ? button.click() : form.requestSubmit(); }
+  }
   if (key === "k" || key === "b") { e.preventDefault(); key === "k" ? palette() : $("#side").classList.toggle("open"); }
 }
 
