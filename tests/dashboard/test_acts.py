@@ -106,6 +106,10 @@ async def test_act_26_a_token_is_completed_once_by_a_person(house: House) -> Non
         await page.keyboard.press("Control+Enter")
         await expect(page.locator(".wrong")).to_contain_text("not JSON")
         await page.locator("[name=value]").fill('{"ok": true}')
+        await page.locator("h1").click()
+        other = (await house.http.post("/api/v1/waitpoints/tokens", json={})).json()["id"]  # the page hears of it, and keeps what was typed
+        await expect(page.locator(f"#{other}")).to_be_visible()
+        await expect(page.locator("[name=value]")).to_have_value('{"ok": true}')
         await page.keyboard.press("Control+Enter")
         await expect(page.locator(f"#{token}")).to_contain_text("Completed")
         csrf = await page.locator("meta[name=csrf]").get_attribute("content") or ""

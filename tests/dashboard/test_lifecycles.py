@@ -95,6 +95,7 @@ async def test_an_alert_channel_is_made_tried_switched_off_and_deleted(house: Ho
         await row.get_by_role("button", name="Disable").click()
         await expect(row).to_contain_text("Off")
         await page.locator(".rowlink").click()
+        await expect(page.locator("aside h2").first).to_have_text("operations")
         await page.keyboard.press("t")
         await expect(page.locator(".toast.bad")).to_contain_text("OUTLAST_SMTP")
         await page.get_by_role("button", name="Delete").click()

@@ -96,6 +96,7 @@ const filter = form => {
 let pause;
 on("input", e => {
   const form = e.target.closest("form[data-auto]");
+  if (!form) e.target.typed = true; // what somebody wrote stays until it is sent
   if (!form || e.target.name === "pick") return;
   clearTimeout(pause);
   pause = setTimeout(() => filter(form), 180);
@@ -111,7 +112,11 @@ on("submit", async e => {
   for (const [name, value] of new FormData(form)) body[name] = name in body ? [].concat(body[name], value) : value;
   const said = await post(form.dataset.send, body);
   if (said.secret) { $("#secret").hidden = false; $("#secret pre").textContent = said.secret; }
-  if (!said.failed) return form.closest("dialog")?.close();
+  if (!said.failed) {
+    for (const field of form.elements) field.typed = false;
+    form.reset();
+    return form.closest("dialog")?.close();
+  }
   const field = said.param && (form.elements[said.param] ?? $(`[data-param="${CSS.escape(said.param)}"]`, form));
   const spot = field?.closest?.("label") ?? form;
   spot.append(make("p", { class: "wrong", role: "alert" }, said.error));

@@ -41,7 +41,7 @@ function attributes(a, b) {
 }
 
 function field(a, b) {
-  if (a === document.activeElement || a.name === "pick") return;
+  if (a === document.activeElement || a.name === "pick" || a.typed) return;
   if (a.type === "checkbox" || a.type === "radio") a.checked = b.checked;
   else if (a.localName === "select") children(a, b), (a.value = b.value);
   else a.value = b.value;
