@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,35 @@ TASKS = """
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         print(os.getpid(), child.pid)
         await asyncio.Event().wait()
+
+    ENDABLE = "import signal, sys; print([signal.getsignal(n) in (signal.SIG_DFL, signal.default_int_handler) for n in (2, 15)])"
+
+    @task(id="hearing", isolation="process")
+    def hearing() -> list[str]:
+        return _hearing()
+
+    @task(id="hearing.shared")
+    def hearing_shared() -> list[str]:
+        return _hearing()
+
+    def _hearing() -> list[str]:
+        # what a program and a fork that it starts do at SIGINT and SIGTERM; and what this process does
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        forked = os.fork()
+        if forked == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        died = os.WTERMSIG(os.waitpid(forked, 0)[1])
+        return [subprocess.run([sys.executable, "-c", ENDABLE], capture_output=True, text=True).stdout.strip(), str(died)]
+
+    @task(id="busy", isolation="process", max_duration=5)
+    async def busy() -> None:
+        began = time.process_time()
+        while time.process_time() - began < 0.2:
+            pass
+        print("busy")
+        os.kill(os.getpid(), signal.SIGKILL)
 
     @task(id="polite", isolation="process")
     async def polite() -> None:
@@ -211,14 +241,32 @@ async def test_a_killed_zygote_is_reported_and_replaced(desk: Desk, tmp_path: Pa
         await desk.ready("process")
         run_id = desk.push("hang", kind="process")
         pid = int((await desk.line(run_id, "hanging")).message.split()[1])
+        waiting = desk.push("wait", kind="process")
+        pids = (await desk.until(lambda: desk.lines(waiting), "pids"))[0].message.split()
+        left = [ended(int(one)) for one in pids]
         name, gone = desk.executor("process").executor, ended(pid)
         parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
         assert parent in worker.executor_pids()
         os.kill(parent, signal.SIGKILL)
         assert (await desk.first(Lost)).executor == name
-        await gone
+        await asyncio.gather(gone, *left)  # also what a run had started
         await desk.until(lambda: any(p.is_open and p.room("process") and p.executor != name for p in desk.peers), "another")
         assert (await desk.done(desk.push("in.thread", 1, kind="process"))).output == "2"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("hearing", "process"), ("hearing.shared", "thread")])
+async def test_what_a_task_starts_can_be_ended_by_signals(desk: Desk, tmp_path: Path, name: str, kind: Any) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready(kind)
+        end = await desk.done(desk.push(name, kind=kind))
+        assert json.loads(end.output or "") == ["[True, True]", "15"], "and its own process does not hear them"
+
+
+async def test_what_a_killed_process_used_is_known(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        end = await desk.done(desk.push("busy", kind="process"))
+        assert end.outcome == "crashed" and end.cpu_ms >= 200 and end.peak_memory > 5_000_000
 
 
 async def test_results_survive_a_lost_connection(desk: Desk, tmp_path: Path) -> None:

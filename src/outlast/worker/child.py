@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import signal
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec.structs import replace
 
 from outlast.model.failure import Failure, internal
-from outlast.model.messages import RunPush, ToWorker, encode_frame
+from outlast.model.messages import Done, RunPush, ToWorker, encode_frame
 from outlast.worker.active import ActiveTime
 from outlast.worker.control import FrameLine, TaskTerms
 from outlast.worker.ended import Why
@@ -39,6 +40,9 @@ class Child:
     stopping: Why | None = None
     over: bool = False  # nothing it does counts any more
     status: int | None = None  # once it has ended
+    cpu_ms: int = 0  # then too
+    peak_memory: int = 0
+    sentence: Why | None = None  # why it is ended from outside
     retry_delay: float = 0.0  # seconds until the attempt it asked for
     active: ActiveTime = field(default_factory=ActiveTime)
     timer: asyncio.TimerHandle | None = None
@@ -75,6 +79,22 @@ class Child:
         """Seconds of activity; a replay has the whole of max_duration for itself, beside."""
         limit = self.max_duration
         return None if limit is None else max(0.0, limit - self.active.seconds) + (limit if replay else 0.0)
+
+    @property
+    def reason(self) -> Failure | None:
+        """Of its sentence, where that is an error."""
+        if self.sentence != "timed_out":
+            return None
+        return internal("MAX_DURATION_EXCEEDED", f"the attempt took longer than max_duration, {self.max_duration} seconds")
+
+    def done(self, n: int, outcome: Any, error: Failure | None, pause_ms: int) -> Done:
+        """What is said of it in its place."""
+        self.said_done = True
+        p = self.push
+        return Done(
+            n, p.run_id, p.epoch, p.attempt, outcome, error=error, retry_delay_ms=pause_ms, usage_ms=self.active.ms,
+            cpu_ms=self.cpu_ms, peak_memory=self.peak_memory,
+        )  # fmt: skip
 
     def cause_of_death(self, *, has_limits: bool) -> Failure:
         """Once it has ended, before its run."""

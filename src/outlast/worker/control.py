@@ -103,9 +103,18 @@ class Ended(_Line, tag="ended", frozen=True, array_like=True):
 
     number: int
     status: int | None
+    cpu_ms: int = 0
+    peak_memory: int = 0  # bytes
 
 
-Line = Ready | Terms | Ended | Pulse | Over | Exhausted | Full | Idle | Assign | Stop | Pause | CancelRun
+class Born(_Line, tag="born", frozen=True, array_like=True):
+    """The process of a run began: whom to end when the zygote cannot."""
+
+    number: int
+    pid: int
+
+
+Line = Ready | Terms | Ended | Born | Pulse | Over | Exhausted | Full | Idle | Assign | Stop | Pause | CancelRun
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Line).decode
 _LENGTH = struct.Struct(">I")

@@ -18,6 +18,7 @@ from outlast.worker import capture, redaction
 from outlast.worker.connection import Connection, WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Control, ControlLine, Exhausted, Full, Idle, Over, Pause, Pulse, Ready, Stop
 from outlast.worker.core import ExecutorCore
+from outlast.worker.deaf import be_deaf
 from outlast.worker.discover import Discovery, discover
 from outlast.worker.dying import die_with_parent
 from outlast.worker.joining import stay_joined
@@ -46,9 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     die_with_parent()
     faults.arm()
-    # a terminal's Ctrl-C reaches the whole group: the supervisor alone decides
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    be_deaf()
     configure(arguments.log_format)
     faulthandler.enable()
     if hasattr(signal, "SIGUSR1"):

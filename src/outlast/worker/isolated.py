@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from outlast.model.failure import internal
 from outlast.model.messages import (
     Blocked,
     CancelPush,
@@ -35,7 +34,7 @@ from outlast.worker.attempt import STOP_SECONDS
 from outlast.worker.background import Background
 from outlast.worker.child import OOM_KILLED, Child, oom_kills
 from outlast.worker.connection import WebSocketConnection
-from outlast.worker.control import Assign, CancelRun, Line, Pause, Ready
+from outlast.worker.control import Assign, CancelRun, Ended, Line, Pause, Ready
 from outlast.worker.ended import Why
 from outlast.worker.hot import HOT_PROCESSES, HotProcesses
 from outlast.worker.joining import Connect, stay_joined
@@ -296,11 +295,7 @@ class IsolatedExecutor:
         if child.over or self._runs.get(child.push.run_id) is not child:
             return
         log.warning("the code of a run did not stop in time: ending its process", extra={"run_id": child.push.run_id, "why": why})
-        error = None
-        if why == "timed_out":
-            error = internal("MAX_DURATION_EXCEEDED", f"the attempt took longer than max_duration, {child.max_duration} seconds")
-        if not child.said_done:
-            self._done(child, why, error)
+        child.sentence = why  # carried out when it has ended: then it is known what it has used
         self._end(child)
 
     def _suspended(self, child: Child) -> None:
@@ -354,22 +349,25 @@ class IsolatedExecutor:
 
     # ---- its death
 
-    def _child_ended(self, number: int, status: int | None) -> None:
-        child = self._children.get(number)
+    def _child_ended(self, ended: Ended) -> None:
+        child = self._children.get(ended.number)
         if child is not None:
-            self._background.spawn(self._bury(child, status))
+            self._background.spawn(self._bury(child, ended))
 
-    async def _bury(self, child: Child, status: int | None) -> None:
+    async def _bury(self, child: Child, ended: Ended) -> None:
         if child.read is not None:  # what it has said first
             await asyncio.wait([child.read], timeout=PATIENCE_SECONDS)
         child.set_timer(None)
-        child.status = status
+        child.status, child.cpu_ms, child.peak_memory = ended.status, ended.cpu_ms, ended.peak_memory
         self._children.pop(child.number, None)
         self._changed.set()
-        run_id = child.push.run_id
-        if child.over or child.said_done or self._runs.get(run_id) is not child:
+        if child.said_done or self._runs.get(child.push.run_id) is not child:
             return
-        if status is None:
+        if child.sentence is not None:
+            self._done(child, child.sentence, child.reason)
+        elif child.over:
+            return
+        elif ended.status is None:
             self._give_back(child, "not_started")
         elif child in self._hot:
             self._cool(child)
@@ -386,9 +384,7 @@ class IsolatedExecutor:
         self._done(child, "crashed" if pause is None else "lost", error, pause or 0)
 
     def _done(self, child: Child, outcome: Any, error: Any = None, pause: int = 0) -> None:
-        push, n, ms = child.push, self._relay.next_number(), child.active.ms
-        child.said_done = True
-        self._relay.write(Done(n, push.run_id, push.epoch, push.attempt, outcome, error=error, retry_delay_ms=pause, usage_ms=ms))
+        self._relay.write(child.done(self._relay.next_number(), outcome, error, pause))
 
     # ---- odds and ends
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from outlast.worker.control import ControlLine, Ended, FrameLine, Ready, Terms
-from outlast.worker.zygote import KILL, MAKE, REQUEST
+from outlast.worker.control import Born, ControlLine, Ended, FrameLine, Ready, Terms
+from outlast.worker.zygote import KILL, MAKE, REQUEST, kill_group
 
 
 class Nursery:
@@ -22,7 +22,7 @@ class Nursery:
         modules: list[str] | None,
         log_format: str | None,
         env: Mapping[str, str],
-        on_ended: Callable[[int, int | None], None],
+        on_ended: Callable[[Ended], None],
     ) -> None:
         self.terms = Terms({}, 0.0, False)
         self._project = project
@@ -34,6 +34,7 @@ class Nursery:
         self._requests: socket.socket | None = None
         self._ready: asyncio.Future[Ready | None] = asyncio.get_running_loop().create_future()
         self._listening: asyncio.Task[None] | None = None
+        self._pids: dict[int, int] = {}  # of the processes of runs, by number
 
     async def start(self) -> Ready | None:
         """Start it and wait until it has loaded the user's code; None when it ended instead."""
@@ -88,6 +89,11 @@ class Nursery:
     async def ended(self) -> int | None:
         assert self._process is not None
         status = await self._process.wait()
+        if self._listening is not None:
+            await self._listening  # what it has said last
+        for pid in self._pids.values():  # they died with it; not so what they have started
+            kill_group(pid)
+        self._pids.clear()
         if self._requests is not None:
             self._requests.close()
             self._requests = None
@@ -107,8 +113,11 @@ class Nursery:
                         self.terms = line
                     case Ready():
                         self._ready.set_result(line)
+                    case Born():
+                        self._pids[line.number] = line.pid
                     case Ended():
-                        self._on_ended(line.number, line.status)
+                        self._pids.pop(line.number, None)
+                        self._on_ended(line)
                     case _:
                         pass
         finally:

@@ -22,6 +22,7 @@ from outlast.worker import capture
 from outlast.worker.connection import Connection
 from outlast.worker.control import FrameLine, framed
 from outlast.worker.core import ExecutorCore
+from outlast.worker.deaf import be_deaf
 from outlast.worker.discover import Discovery, discover
 from outlast.worker.dying import die_with_parent
 from outlast.worker.log import configure
@@ -51,8 +52,7 @@ def main() -> None:
     parser.add_argument("--log-format")
     arguments = parser.parse_args()
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    be_deaf()
     configure(arguments.log_format)
     faulthandler.enable()
     run(arguments.fd, discover(arguments.project, arguments.module))

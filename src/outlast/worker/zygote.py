@@ -26,13 +26,15 @@ from types import FrameType
 from outlast.model.manifest import TaskDefinition
 from outlast.tasks import registry
 from outlast.worker import single
-from outlast.worker.control import Ended, Ready, TaskTerms, Terms, pack
+from outlast.worker.control import Born, Ended, Ready, TaskTerms, Terms, pack
+from outlast.worker.deaf import be_deaf
 from outlast.worker.discover import Discovery, discover
 from outlast.worker.dying import die_with_parent
 from outlast.worker.log import configure
 
 REQUEST = struct.Struct(">cI")  # what to do, and the number of the run's process; a new one's socket comes with it
 MAKE, KILL = b"m", b"k"
+RSS_UNIT = 1 if sys.platform == "darwin" else 1_024  # bytes, of what the kernel counts as the largest size
 
 
 def main() -> None:
@@ -44,8 +46,7 @@ def main() -> None:
     parser.add_argument("--log-format")
     arguments = parser.parse_args()
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    be_deaf()
     configure(arguments.log_format)
     faulthandler.enable()
     check = ForkCheck()
@@ -115,13 +116,13 @@ class Zygote:
             os.close(fds[0])
         self._pids[number] = pid
         self._numbers[pid] = number
-        return None
+        return self._control.sendall(pack(Born(number, pid)))
 
     def _kill(self, number: int) -> None:
         pid = self._pids.get(number)
         if pid is None:
             return
-        _kill_group(pid)
+        kill_group(pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)  # it may not have made its group yet
 
@@ -134,12 +135,13 @@ class Zygote:
                 return
             if dead is None:
                 return
-            _kill_group(dead.si_pid)  # before it is reaped: until then the number is nobody else's
-            _, status = os.waitpid(dead.si_pid, 0)
+            kill_group(dead.si_pid)  # before it is reaped: until then the number is nobody else's
+            _, status, used = os.wait4(dead.si_pid, 0)
             number = self._numbers.pop(dead.si_pid, None)
             if number is not None:
                 del self._pids[number]
-                self._control.sendall(pack(Ended(number, os.waitstatus_to_exitcode(status))))
+                cpu_ms = round((used.ru_utime + used.ru_stime) * 1_000)
+                self._control.sendall(pack(Ended(number, os.waitstatus_to_exitcode(status), cpu_ms, used.ru_maxrss * RSS_UNIT)))
 
     def _fork(self, fd: int) -> int:
         parent = os.getpid()
@@ -157,6 +159,7 @@ class Zygote:
     def _become_child(self, parent: int) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        be_deaf()  # again: after a fork it hears
         for mine in (self._control, self._requests):
             mine.close()
         os.close(self._woken)
@@ -196,7 +199,7 @@ def _task_terms(definition: TaskDefinition, found: Discovery) -> TaskTerms:
     return TaskTerms(limit, definition.retry, definition.machine or found.config.machine, definition.kind == "process")
 
 
-def _kill_group(pid: int) -> None:
+def kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
