@@ -26,6 +26,7 @@ Out = TypeVar("Out", covariant=True)
 class TaskOptions(TypedDict, total=False):
     """What `@task(…)` takes. `max_duration` is seconds of active time per attempt (None: no limit, the default).
 
+    `retry_journal="keep"`: an attempt begins with all that went well in the ones before it, not only with their steps.
     `isolation="process"`: each run has a process of its own, which may crash, hang or be killed alone; `machine` limits its memory.
     """
 
@@ -39,7 +40,7 @@ class TaskOptions(TypedDict, total=False):
     schema: Any
     json_schema: dict[str, Any]
     isolation: Literal["process"] | None
-    retry_journal: Literal["keep"]
+    retry_journal: Literal["keep"] | None
     singleton: Literal["skip", "queue", "cancel_previous"]
 
 
@@ -187,6 +188,7 @@ def _checked(options: dict[str, Any]) -> Options:
         ttl_ms=None if options.get("ttl") is None else ttl_ms(options["ttl"], "ttl"),
         json_schema=options.get("json_schema"),
         isolation=_isolation(options.get("isolation")),
+        keeps_journal=_keeps(options.get("retry_journal")),
         singleton=_singleton(options.get("singleton")),
     )
 
@@ -195,6 +197,12 @@ def _isolation(mode: Any) -> Literal["process"] | None:
     if mode not in (None, "process"):
         raise ConfigurationError(f'isolation={mode!r}: use "process", or leave it out')
     return mode
+
+
+def _keeps(mode: Any) -> bool:
+    if mode not in (None, "keep"):
+        raise ConfigurationError(f'retry_journal={mode!r}: use "keep", or leave it out')
+    return mode == "keep"
 
 
 def _singleton(mode: Any) -> Literal["skip", "queue", "cancel_previous"] | None:

@@ -14,7 +14,6 @@ Machine = Literal["micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "la
 
 LATER = {
     "version": "version= comes with deploys",
-    "retry_journal": "retry_journal= comes with durable waits",
     "on_cancel_when_suspended": "on_cancel_when_suspended= comes with durable waits",
 }
 

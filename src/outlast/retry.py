@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from outlast import durable
 from outlast.errors import AbortTaskRun, DurableError, InvalidValue, OutsideRunError
+from outlast.model.journal import TRIED
 from outlast.model.limits import MAX_FUTURE_MS
 from outlast.model.payload import JSON
 from outlast.model.retry import Retry, backoff_ms
@@ -246,7 +247,7 @@ def _tried(call: str, once: Once) -> Pending[Any]:
 async def _recorded_try(here: durable.Durable, call: str, once: Once, attempt: int) -> tuple[Any, int | None]:
     import asyncio
 
-    slot = here.slot("mark", "retry", None, "", call)
+    slot = here.slot("mark", TRIED, None, "", call)
     if here.entry(slot) is not None:
         here.skip("_one_try")
         return None, int(here.take(slot, dict).value or "0")
@@ -262,7 +263,7 @@ async def _one_try(once: Once, attempt: int) -> tuple[Any, int | None]:
 
 
 async def _wait(here: durable.Durable, call: str, delay: int) -> None:
-    await here.perform(here.slot("wait", "retry", None, "", call), {"ms": delay})
+    await here.perform(here.slot("wait", TRIED, None, "", call), {"ms": delay})
 
 
 def _block(here: durable.Durable | None, go: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

@@ -53,6 +53,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     schedule: ScheduleDefinition | None = None
     scheduled: bool = False  # its payload is made by schedules
     isolation: Literal["process"] | None = None  # a process for each run
+    keeps_journal: bool = False  # over a failed attempt, not only its steps
     singleton: Literal["skip", "queue", "cancel_previous"] | None = None  # what becomes of a run while another is not over
 
 

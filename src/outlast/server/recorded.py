@@ -26,6 +26,9 @@ def record_of(op: Op, env_id: int, now: int) -> Record:
     """What is out of its range is recorded as refused; the run's code gets that as an error, also in a replay."""
     try:
         entry = Entry(op.key, op.op, op.label, op.fingerprint, "ok", location=op.location, began_at=now, place=op.place)
+        if op.args.get("kept") and op.op not in ("count", "continue"):
+            kept = replace(_done(op, entry, op.args, now), ref=op.args.get("ref"))
+            return Record(run_id=op.run_id, epoch=op.epoch, journal=op.journal, entry=kept)
         entry = replace(entry, due_at=_due_at(op, now))
         return _record(op, entry, env_id, now)
     except Problem as problem:

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 import msgspec
 
-from outlast.model.journal import Entry, entry_id
+from outlast.model.journal import KEEP, TRIED, Entry, entry_id
 from outlast.store import recordset
 from outlast.store.database import Connection, Later
 
@@ -105,16 +105,21 @@ def find(tx: Connection, ids: Collection[str]) -> Later[dict[str, Entry]]:
 
 
 def whole(tx: Connection, run_ids: Collection[str]) -> Later[dict[str, list[Entry]]]:
-    """All a new execution needs: the entries of the current journal, and the steps that went well in earlier ones, newest last."""
+    """All a new execution needs: the entries of the current journal, and what earlier ones leave to it, newest last.
+
+    That is the steps that went well; or all that did, where a journal says so (`KEEP`).
+    """
     # a step of an earlier journal has no place in the order of this one
     fields = _SELECT.replace("j.seq", "CASE WHEN j.journal = r.journal THEN j.seq END")
     if not run_ids:
         return dict
     rows = tx.ask(
         f"SELECT j.run_id, {fields}, j.version FROM runs r JOIN journal j ON j.run_id = r.id WHERE r.id {{in:ids}}"
-        " AND (j.journal = r.journal OR (j.journal < r.journal AND j.kind = 'step' AND j.status = 'ok'))"
+        " AND (j.journal = r.journal OR (j.journal < r.journal AND j.status = 'ok' AND (j.kind = 'step' OR"
+        " j.kind <> 'count' AND j.key <> :keep AND NOT (j.label = :tried AND j.kind IN ('mark', 'wait')) AND EXISTS"
+        " (SELECT 1 FROM journal k WHERE k.id = r.id || ':' || j.journal || ':' || :keep))))"
         " ORDER BY j.run_id, j.journal, j.seq",
-        ids=sorted(run_ids),
+        ids=sorted(run_ids), keep=KEEP, tried=TRIED,
     )  # fmt: skip
     return lambda: _by_run(rows(), run_ids)
 

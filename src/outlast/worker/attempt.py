@@ -293,6 +293,8 @@ class AttemptRunner:
         past = journal.past
         if past.is_replaying:
             past.on_caught_up = self.caught_up
+        if self.task.options.keeps_journal:
+            journal.keep()
         if self._hooks("on_wait") or self._hooks("on_resume"):
             journal.around = self._around
         return journal.enter(asyncio.current_task() if self.task.kind == "async" else None)

@@ -45,12 +45,12 @@ class Held:
         return self.ctx, entries
 
     def again(self, attempt: int, ended: Ended | None = None) -> None:
-        """Tried again here: the steps that went well are kept."""
-        steps = self.journal.past.steps() if self.journal is not None else []
+        """Tried again here: what went well is kept, as far as the task says so."""
+        kept = self.journal.past.kept() if self.journal is not None else []
         used, cpu = (ended.usage_ms, ended.cpu_ms) if ended is not None else (0, 0)
         earlier, cpu = self.push.earlier_ms + used, self.push.earlier_cpu_ms + cpu
         self.push = replace(
-            self.push, attempt=attempt, journal=attempt, entries=steps, used_ms=0, used_cpu_ms=0, earlier_ms=earlier, earlier_cpu_ms=cpu
+            self.push, attempt=attempt, journal=attempt, entries=kept, used_ms=0, used_cpu_ms=0, earlier_ms=earlier, earlier_cpu_ms=cpu
         )
         if self.ctx is not None:
             self.ctx = replace(self.ctx, attempt=AttemptInfo(attempt, datetime.now(UTC)))

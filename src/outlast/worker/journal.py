@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from outlast.durable import Slot, failure
 from outlast.errors import DuplicateKeyError, OutsideRunError, RunCancelled
-from outlast.model.journal import LONG, REFUSED, Entry, OpKind
+from outlast.model.journal import KEEP, LONG, REFUSED, Entry, OpKind
 from outlast.worker.cancelling import say_if_timed_out
 from outlast.worker.delivery import NOWHERE, Delivery
 from outlast.worker.failures import refusal
@@ -127,6 +127,8 @@ class Journal(Delivery):
         if slot.kind not in LONG:
             self._short[slot.key] = None
         if slot.key not in self.past.recorded:
+            if slot.kind != "step" and (known := self.past.find(slot)) is not None:
+                args = _kept(known)
             self._write(lambda: self._link.operation(slot, args))
         self.kick()
         try:
@@ -195,7 +197,8 @@ class Journal(Delivery):
         self.past.taken[slot.key] = None
         entry = self.past.recorded.get(slot.key)
         if entry is None:
-            made = args()
+            known = self.past.find(slot)
+            made = args() if known is None else _kept(known)
             entry = Entry(slot.key, slot.kind, slot.label, slot.fingerprint, "ok", None, made.get("value"), made.get("value_type"))
             self.past.add(entry)
             self._marks = self._marks or set()
@@ -203,6 +206,12 @@ class Journal(Delivery):
             self._in_loop(lambda: self._write(lambda: self._link.operation(slot, made)))
         self._in_loop(self.kick)
         return entry
+
+    def keep(self) -> None:
+        """What goes well in this attempt is kept by the next, if it fails."""
+        slot = Slot(KEEP, "mark", "retry_journal", "", "", -1)
+        self.past.check("r", slot, "retry_journal")
+        self.take(slot, dict)
 
     async def settled(self) -> None:
         """Until the values that the code took are durable. What a step does with them, it must do with the same ones in a replay."""
@@ -239,3 +248,8 @@ class Journal(Delivery):
             return asyncio.run_coroutine_threadsafe(counted(start), self._loop).result()
         finally:
             self._threads_waiting -= 1
+
+
+def _kept(known: Entry) -> dict[str, Any]:
+    """Recorded again as an earlier attempt had it: nothing is made, nothing is waited for."""
+    return {"kept": True, "value": known.value, "value_type": known.value_type, "ref": known.ref}

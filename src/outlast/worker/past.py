@@ -9,7 +9,7 @@ from collections.abc import Callable
 from outlast import current
 from outlast.durable import Slot
 from outlast.errors import JournalMismatch, JournalTooLarge
-from outlast.model.journal import LONG, MANY_ENTRIES, MAX_ENTRIES, MAX_JOURNAL_BYTES, Entry
+from outlast.model.journal import KEEP, LONG, MANY_ENTRIES, MAX_ENTRIES, MAX_JOURNAL_BYTES, TRIED, Entry
 
 FAST_WAITS = 50  # replayed within a second: whatever the code does between them hammers the world
 HINT = "go on as a fresh run with `await run.continue_as(payload)`, or move work into child runs"
@@ -17,7 +17,7 @@ _SCOPE = re.compile(r"(.*?)/(?:trigger|trigger_and_wait|batch|batch_and_wait|wai
 
 
 class Past:
-    """`recorded` are the entries of this journal; `carried` the steps that went well in earlier attempts."""
+    """`recorded` are the entries of this journal; `carried` what went well in earlier attempts and is kept."""
 
     __slots__ = (
         "_asked",
@@ -73,7 +73,7 @@ class Past:
         carried = self.carried.get(slot.key)
         if carried is None or carried.fingerprint == slot.fingerprint:
             return carried
-        _say("warn", f"step {slot.label!r} ({slot.key}) is run again: the attempt before gave it other arguments")
+        _say("warn", f"{slot.kind} {slot.label!r} ({slot.key}) is run again: the attempt before gave it other arguments")
         del self.carried[slot.key]
         return None
 
@@ -146,9 +146,10 @@ class Past:
         )
         return JournalMismatch(text, is_other_version=bool(by))
 
-    def steps(self) -> list[Entry]:
-        """The steps that went well, for the next attempt."""
-        done = {**self.carried, **{e.key: e for e in self.recorded.values() if e.kind == "step" and e.status == "ok"}}
+    def kept(self) -> list[Entry]:
+        """For the next attempt: the steps that went well, or all that did. The store's `journal.whole` chooses the same."""
+        keeps = KEEP in self.recorded
+        done = {**self.carried, **{e.key: e for e in self.recorded.values() if _is_kept(e, keeps)}}
         return [_carried(e) for e in done.values()]
 
     def _count(self, slot: Slot, call: str) -> None:
@@ -186,7 +187,13 @@ def _size(entry: Entry) -> int:
 
 
 def _is_carried(entry: Entry) -> bool:
-    return entry.kind == "step" and entry.status == "ok" and entry.seq is None
+    return entry.status == "ok" and entry.seq is None
+
+
+def _is_kept(entry: Entry, keeps: bool) -> bool:
+    if entry.status != "ok" or entry.kind == "step":
+        return entry.status == "ok"
+    return keeps and entry.key != KEEP and not (entry.label == TRIED and entry.kind in ("mark", "wait"))
 
 
 def _carried(e: Entry) -> Entry:

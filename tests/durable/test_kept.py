@@ -1,0 +1,104 @@
+"""What a failed attempt leaves to the next one: its steps; with retry_journal="keep" all that went well."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outlast import Retry, Task, queues, retry, run, step, task, tasks, wait
+from outlast.errors import ConfigurationError
+from tests.databases import Address
+from tests.durable.house import House, open_house
+
+
+def program(house: House, keep: Any, pause: float) -> tuple[Task[Any, Any], Counter[str]]:
+    """Fails once at its end, after one of each kind of operation. `made`: how often each was made."""
+    made: Counter[str] = Counter()
+    began: list[int] = []
+
+    @task
+    async def child(payload: str) -> str:
+        made[payload] += 1
+        if payload == "failed" and made[payload] == 1:
+            raise ValueError("the first time")
+        return payload
+
+    async def tried(attempt: int) -> str:
+        made["tries"] += 1
+        if attempt == 1:
+            raise ConnectionError
+        return "tried"
+
+    def bad() -> None:
+        made["bad"] += 1
+        if made["bad"] == 1:
+            raise LookupError
+
+    @task(retry=Retry(max_attempts=2, min_timeout=pause, max_timeout=pause, randomize=False), retry_journal=keep)
+    async def keeps() -> list[Any]:
+        began.append(house.clock.at)
+        got: list[Any] = [run.uuid4(), await step("step", made.update, ["step"])]
+        await child.trigger("plain")
+        got.append(await child.trigger_and_wait("waited").unwrap())
+        await wait.for_(days=1)
+        got += [r.output for r in (await child.batch_trigger_and_wait(["batch"])).runs]
+        got.append((await child.trigger_and_wait("failed")).ok)
+        won = await wait.first(wait.for_(days=9), wait.for_(days=2))
+        got += [won.index, await retry.on_throw(tried, max_attempts=2, min_timeout=1)]
+        try:
+            await step("bad", bad)
+        except LookupError:
+            got.append("bad")
+        ids.append(str(got[0]))
+        if len(began) == 1:
+            raise RuntimeError("once")
+        return [*got[2:], len(set(ids)), (house.clock.at - began[-1]) // 86_400_000]
+
+    ids: list[str] = []
+    return keeps, made
+
+
+@pytest.mark.parametrize("pause", [0.001, 60.0])  # tried again in its executor, and by way of the queue
+async def test_what_is_kept_and_what_is_not(address: Address, tmp_path: Path, pause: float) -> None:
+    async with open_house(address, tmp_path) as house:
+        for keep in (None, "keep"):
+            tasks.clear()
+            queues.registry.clear()
+            keeps, made = program(house, keep, pause)
+            await house.work()
+            got = await keeps.trigger_and_wait().unwrap()
+            house.retire()
+            assert got[:6] == ["waited", "batch", True, 1, "tried", *got[5:6]]
+            if keep is None:
+                assert got[-2:] == [2, 3]
+                assert [made[name] for name in ("step", "plain", "waited", "batch", "failed")] == [1, 2, 2, 2, 2]
+            else:
+                assert got[-2:] == [1, 0], "recorded values and waits are kept"
+                assert [made[name] for name in ("step", "plain", "waited", "batch", "failed")] == [1, 1, 1, 1, 2]
+            assert (made["bad"], made["tries"]) == (2, 4), "failures are tried again"
+
+
+async def test_kept_over_crashes_at_every_operation(address: Address, tmp_path: Path) -> None:
+    async with open_house(address, tmp_path) as house:
+        operations = 0
+        for last in itertools.count():
+            tasks.clear()
+            queues.registry.clear()
+            keeps, made = program(house, "keep", 0.001)
+            mortal = await house.work(last=last or None)
+            got = await keeps.trigger_and_wait().unwrap()
+            house.retire()
+            assert got[:2] == ["waited", "batch"] and got[-1] <= 3, f"ended at operation {last}"
+            assert (made["step"], made["plain"], made["batch"]) == (1, 1, 1), f"ended at operation {last}"
+            operations = operations or mortal.operations
+            if last == operations:
+                break
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match='use "keep"'):
+        task(id="x", retry_journal="all")(lambda: None)  # type: ignore[call-overload]
