@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import sqlalchemy
+import sqlalchemy.orm
 
-from outlast import Retry, idempotency_key, queue, runs, step, task, wait
+from outlast import Retry, idempotency_key, queue, runs, step, sync, task, wait
 from outlast.errors import RecursiveWaitDeadlock
 from tests.databases import Address
 from tests.durable.house import open_house
@@ -28,6 +32,47 @@ async def test_4_a_poll_loop_that_is_replayed_fast_is_named_in_development(addre
         house.retire()
         await house.work()
         assert any("waits were replayed in less than a second" in line for line in await house.logs(handle.id))
+
+
+async def test_12_what_is_held_over_a_wait_is_named_in_development(address: Address, tmp_path: Path) -> None:
+    def opened(kind: str) -> Any:
+        if kind == "sqlite3":
+            made = sqlite3.connect(":memory:")
+            made.execute("CREATE TABLE x (y)")
+            made.execute("INSERT INTO x VALUES (1)")
+            return made
+        if kind == "psycopg":
+            return psycopg.connect(address.url)
+        engine = sqlalchemy.create_engine("sqlite://")
+        return sqlalchemy.orm.Session(engine) if kind == "session" else engine.connect()
+
+    @task
+    async def holds(payload: str) -> None:
+        held = opened(payload)
+        if payload == "session":
+            held.execute(sqlalchemy.text("SELECT 1"))
+        await step("no wait", int)
+        await waits()
+        held.close()
+        await wait.for_(seconds=2)
+
+    async def waits() -> None:
+        await wait.for_(seconds=1)
+
+    @task
+    def holds_in_a_thread() -> None:
+        held = opened("sqlite3")
+        sync.wait.for_(seconds=1)
+        held.close()
+
+    async with open_house(address, tmp_path, env="dev") as house:
+        await house.work()
+        for kind in ("sqlite3", "connection", "session", *(["psycopg"] if address.is_postgres else [])):
+            held = await holds.trigger(kind)
+            said = [line for line in await house.logs(held.id) if "'held'" in line]
+            assert len(said) == 1 and ("is open" if kind in ("connection", "psycopg") else "open transaction") in said[0], (kind, said)
+        threaded = await holds_in_a_thread.trigger()
+        assert "sqlite3 Connection, has an open transaction" in (await house.logs(threaded.id))[0]
 
 
 @pytest.mark.parametrize("key", [None, "tenant"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from outlast.errors import DuplicateKeyError, OutsideRunError, RunCancelled
 from outlast.model.journal import KEEP, LONG, REFUSED, Entry, OpKind
 from outlast.worker.cancelling import say_if_timed_out
 from outlast.worker.delivery import NOWHERE, Delivery
+from outlast.worker.drivers import blocked_at, say_what_is_held
 from outlast.worker.failures import refusal
 from outlast.worker.link import Link
 from outlast.worker.past import Past
@@ -127,6 +129,8 @@ class Journal(Delivery):
         if slot.kind not in LONG:
             self._short[slot.key] = None
         if slot.key not in self.past.recorded:
+            if slot.kind in LONG and self.past.is_dev:
+                say_what_is_held(f"{slot.kind} {slot.label!r}")
             if slot.kind != "step" and (known := self.past.find(slot)) is not None:
                 args = _kept(known)
             self._write(lambda: self._link.operation(slot, args))
@@ -244,10 +248,12 @@ class Journal(Delivery):
         else:
             raise RuntimeError("a blocking call in an `async def` task would stop the executor: await the same call from `outlast`")
         self._threads_waiting += 1
+        token = blocked_at.set(sys._getframe(1) if self.past.is_dev else None)  # pyright: ignore[reportPrivateUsage]
         try:
             return asyncio.run_coroutine_threadsafe(counted(start), self._loop).result()
         finally:
             self._threads_waiting -= 1
+            blocked_at.reset(token)
 
 
 def _kept(known: Entry) -> dict[str, Any]:
