@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from outlast import Outlast, bulk, env_vars, queues, runs, schedules, tasks
+from outlast import Outlast, alerts, bulk, env_vars, queues, runs, schedules, tasks
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
@@ -30,7 +30,8 @@ def _no_tasks() -> Iterator[None]:
 
 async def run_page(page: str, tmp_path: Path) -> dict[str, Any]:
     """The first block defines tasks; the others run while they are there."""
-    names: dict[str, Any] = {"bulk": bulk, "env_vars": env_vars, "runs": runs, "schedules": schedules, "__name__": page}
+    nouns = (alerts, bulk, env_vars, queues, runs, schedules)
+    names: dict[str, Any] = {"__name__": page, **{noun.__name__.rpartition(".")[2]: noun for noun in nouns}}
     first, *others = blocks(page)
     exec(compile(first, page, "exec"), names)
     async with Outlast(data=tmp_path):
@@ -50,3 +51,11 @@ async def test_the_page_on_schedules(tmp_path: Path) -> None:
 async def test_the_page_on_flow_control(tmp_path: Path) -> None:
     names = await run_page("flow-control.md", tmp_path)
     assert names["done"].counts.success == 1
+
+
+async def test_the_page_on_workers_measures_what_a_run_uses(tmp_path: Path) -> None:
+    [block] = [block for block in blocks("workers.md") if "usage.measure" in block]
+    names: dict[str, Any] = {"__name__": "workers.md"}
+    exec(compile(block, "workers.md", "exec"), names)
+    async with Outlast(data=tmp_path):
+        assert await names["summarise"].trigger_and_wait([3, 1, 2]).unwrap() >= 0

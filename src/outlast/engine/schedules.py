@@ -155,15 +155,18 @@ def _needs_schedule(item: ActivateSchedule | DeleteSchedule | Backfill, wants: R
     wants.schedules.add(item.schedule_id)
 
 
+def _changeable(view: View, item: ActivateSchedule | DeleteSchedule) -> Schedule | Refusal:
+    s = view.flow.schedule(item.schedule_id, item.env_id)
+    if s is None:
+        return Refusal("not_found", "Schedule not found")
+    return _declared(s) if s.type == "DECLARATIVE" else s
+
+
 @operation(needs=_needs_schedule)
 def activate_schedule(view: View, a: ActivateSchedule) -> Schedule | Refusal:
     """Active again, it goes on with the next time from now; what it slept through is not made up for."""
-    s = view.flow.schedule(a.schedule_id, a.env_id)
-    if s is None:
-        return Refusal("not_found", "Schedule not found")
-    if s.type == "DECLARATIVE":
-        return _declared(s)
-    if a.active and s.active:
+    s = _changeable(view, a)
+    if isinstance(s, Refusal) or (a.active and s.active):
         return s
     s = replace(s, updated_at=view.now, revision=s.revision + 1)
     if a.active:
@@ -173,11 +176,9 @@ def activate_schedule(view: View, a: ActivateSchedule) -> Schedule | Refusal:
 
 @operation(needs=_needs_schedule)
 def delete_schedule(view: View, d: DeleteSchedule) -> bool | Refusal:
-    s = view.flow.schedule(d.schedule_id, d.env_id)
-    if s is None:
-        return Refusal("not_found", "Schedule not found")
-    if s.type == "DECLARATIVE":
-        return _declared(s)
+    s = _changeable(view, d)
+    if isinstance(s, Refusal):
+        return s
     view.flow.gone.add(s.id)
     view.flow.schedules.pop(s.id)
     return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,14 +17,17 @@ from outlast.server import public_tokens
 from outlast.server.alerts.alerts import Alerts
 from outlast.server.auth import Auth, Caller
 from outlast.server.payload_store import PayloadStore
-from outlast.server.problem import refused
+from outlast.server.problem import Problem, refused
 from outlast.server.rates import Limiter, Rate
 from outlast.server.realtime.feed import Feed
 from outlast.server.realtime.state import Rows
 from outlast.server.vault import Vault
+from outlast.store.database import Connection
 
 CALLER = "outlast.caller"  # who asked, in the request's scope
 LIMITS = "outlast.limits"  # headers for the answer, in the request's scope
+MAX_ID_CHARS = 100
+T = TypeVar("T")
 _encode = msgspec.json.encode
 
 
@@ -92,6 +96,22 @@ def of(request: Request) -> Context:
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(_encode(body), status, headers, "application/json")
+
+
+async def own_row(request: Request, param: str, look: Callable[[Connection, int, str], T | None], what: str) -> tuple[T, Caller]:
+    """What the path names, in the caller's own environment.
+
+    Raises:
+        Problem: 401; 404 also for what belongs to others.
+    """
+    context = of(request)
+    caller = await context.caller(request)
+    id_ = request.path_params[param]
+    usable = len(id_) < MAX_ID_CHARS and "\x00" not in id_
+    row = await context.engine.read(lambda tx: look(tx, caller.env.id, id_)) if usable else None
+    if row is None:
+        raise Problem(404, f"{what} not found")
+    return row, caller
 
 
 def accepted(outcome: Any) -> Any:

@@ -25,9 +25,14 @@ class Between(Protocol):
 
 
 def page_size(request: Request, *, default: int, limit: int = MAX_PAGE) -> int:
-    text = request.query_params.get("page[size]", str(default))
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= limit:
-        raise invalid(f"page[size] must be 1 to {limit}", "page[size]")
+    return number(request, "page[size]", default, limit)
+
+
+def number(request: Request, name: str, default: int, limit: int, *, least: int = 1) -> int:
+    """A whole number of the query, from `least` to `limit`."""
+    text = request.query_params.get(name, str(default))
+    if not text.isascii() or not text.isdecimal() or not least <= int(text[:17]) <= limit:
+        raise invalid(f"{name} must be {least} to {limit}", name)
     return int(text)
 
 

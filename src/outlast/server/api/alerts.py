@@ -16,7 +16,7 @@ from outlast.server import body as bodies
 from outlast.server.alerts.alerts import purpose
 from outlast.server.alerts.outbound import Unsafe, parts, resolve
 from outlast.server.auth import Caller
-from outlast.server.context import Context, answer, of
+from outlast.server.context import Context, answer, of, own_row
 from outlast.server.problem import Problem
 from outlast.server.push import iso
 from outlast.store import alerts as store
@@ -131,14 +131,7 @@ async def _check_target(context: Context, body: Body) -> None:
 
 
 async def _found(request: Request) -> tuple[AlertChannel, Caller]:
-    context = of(request)
-    caller = await context.caller(request)
-    id_ = request.path_params["alert"]
-    usable = len(id_) < 100 and "\x00" not in id_
-    found = await context.engine.read(lambda tx: store.one(tx, id_, caller.env.id)) if usable else None
-    if found is None:
-        raise Problem(404, "Alert channel not found")
-    return found, caller
+    return await own_row(request, "alert", lambda tx, env_id, id_: store.one(tx, id_, env_id), "Alert channel")
 
 
 async def retrieve(request: Request) -> Response:

@@ -16,7 +16,7 @@ from outlast.model.refusal import Refusal
 from outlast.model.run import Status
 from outlast.server import body as bodies
 from outlast.server.auth import Caller
-from outlast.server.context import accepted, answer, of
+from outlast.server.context import accepted, answer, of, own_row
 from outlast.server.problem import Problem, invalid
 from outlast.server.push import iso
 from outlast.server.query import page_size, times
@@ -160,14 +160,7 @@ def _queues(value: Any) -> list[str]:
 
 
 async def _found(request: Request) -> tuple[BulkAction, Caller]:
-    context = of(request)
-    caller = await context.caller(request)
-    id_ = request.path_params["bulk"]
-    usable = len(id_) < 100 and "\x00" not in id_
-    action = await context.engine.read(lambda tx: store.one(tx, caller.env.id, id_)) if usable else None
-    if action is None:
-        raise Problem(404, "Bulk action not found")
-    return action, caller
+    return await own_row(request, "bulk", store.one, "Bulk action")
 
 
 async def retrieve(request: Request) -> Response:

@@ -13,7 +13,7 @@ from outlast.model.run import Run, RunData, Status
 from outlast.server import wire
 from outlast.server.api.runs import found
 from outlast.server.context import answer, of
-from outlast.server.problem import invalid
+from outlast.server.query import number
 from outlast.store import events, search
 
 MAX_WAIT_SECONDS = 60
@@ -22,7 +22,7 @@ MAX_LINES = 1_000
 
 async def wait_for_result(request: Request) -> Response:
     """GET /api/outlast/v1/runs/{run}/result?wait=SECONDS: held until the run is over, or the time is."""
-    wait = _number(request, "wait", 0, MAX_WAIT_SECONDS)
+    wait = number(request, "wait", 0, MAX_WAIT_SECONDS, least=0)
     engine = of(request).engine
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
@@ -61,7 +61,7 @@ def outcome(run: Run, data: RunData) -> dict[str, Any]:
 async def logs(request: Request) -> Response:
     """GET /api/outlast/v1/runs/{run}/logs?after=N&limit=N"""
     run, _, _ = await found(request)
-    after, limit = _number(request, "after", 0, 2**53), _number(request, "limit", 500, MAX_LINES)
+    after, limit = number(request, "after", 0, 2**53, least=0), number(request, "limit", 500, MAX_LINES, least=0)
     lines = await of(request).engine.read(lambda tx: events.logs(tx, run.id, after=after, limit=limit))
     return answer({"data": lines, "next": lines[-1]["n"] if len(lines) == limit else None})
 
@@ -78,10 +78,3 @@ async def whoami(request: Request) -> Response:
     caller = await of(request).caller(request)
     env = {"id": str(caller.env.id), "slug": caller.env.slug, "type": caller.env.type}
     return answer({"environment": env, "key": {"id": caller.key_id, "name": caller.key_name}})
-
-
-def _number(request: Request, name: str, default: int, limit: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isdecimal() or int(text[:17]) > limit:
-        raise invalid(f"{name} must be 0 to {limit}", name)
-    return int(text)

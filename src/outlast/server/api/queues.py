@@ -14,6 +14,7 @@ from outlast.server import body as bodies
 from outlast.server import wire
 from outlast.server.context import accepted, answer, of
 from outlast.server.problem import Problem, invalid
+from outlast.server.query import number
 from outlast.store import catalog, lanes
 from outlast.store.catalog import Queue
 from outlast.store.database import Connection
@@ -25,7 +26,7 @@ async def listing(request: Request) -> Response:
     """GET /api/v1/queues"""
     context = of(request)
     caller = await context.caller(request)
-    page, size = _number(request, "page", 1, 1_000_000), _number(request, "perPage", 25, 100)
+    page, size = number(request, "page", 1, 1_000_000), number(request, "perPage", 25, 100)
 
     def query(tx: Connection) -> tuple[int, list[Queue], dict[int, tuple[int, int]]]:
         total, found = catalog.queue_page(tx, caller.env.id, offset=(page - 1) * size, limit=size)
@@ -34,13 +35,6 @@ async def listing(request: Request) -> Response:
     total, found, counts = await context.engine.read(query)
     data = [wire.queue(queue, counts.get(queue.id, (0, 0))) for queue in found]
     return answer({"data": data, "pagination": {"currentPage": page, "totalPages": max(1, -(-total // size)), "count": total}})
-
-
-def _number(request: Request, name: str, default: int, limit: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= limit:
-        raise invalid(f"{name} must be 1 to {limit}", name)
-    return int(text)
 
 
 async def _found(request: Request, kind: Any) -> tuple[Queue, int]:

@@ -17,9 +17,10 @@ from outlast.model.limits import MAX_PREVIEW, TASK_ID
 from outlast.model.schedule import CatchUp, Overlap, Schedule
 from outlast.server import body as bodies
 from outlast.server.auth import Caller
-from outlast.server.context import accepted, answer, of
+from outlast.server.context import accepted, answer, of, own_row
 from outlast.server.problem import Problem, invalid
 from outlast.server.push import iso
+from outlast.server.query import number
 from outlast.store import catalog
 from outlast.store import schedules as store
 from outlast.store.catalog import Environment
@@ -142,14 +143,7 @@ async def _check_task(request: Request, caller: Caller, task: str) -> None:
 
 
 async def _found(request: Request) -> tuple[Schedule, Caller]:
-    context = of(request)
-    caller = await context.caller(request)
-    id_ = request.path_params["schedule"]
-    usable = len(id_) < 100 and "\x00" not in id_
-    s = await context.engine.read(lambda tx: store.one(tx, caller.env.id, id_)) if usable else None
-    if s is None:
-        raise Problem(404, "Schedule not found")
-    return s, caller
+    return await own_row(request, "schedule", store.one, "Schedule")
 
 
 async def retrieve(request: Request) -> Response:
@@ -162,17 +156,10 @@ async def listing(request: Request) -> Response:
     """GET /api/v1/schedules"""
     context = of(request)
     caller = await context.caller(request)
-    page, size = _number(request, "page", 1, 1_000_000), _number(request, "perPage", 20, 100)
+    page, size = number(request, "page", 1, 1_000_000), number(request, "perPage", 20, 100)
     total, found = await context.engine.read(lambda tx: store.page(tx, caller.env.id, offset=(page - 1) * size, limit=size))
     pagination = {"currentPage": page, "totalPages": max(1, -(-total // size)), "count": total}
     return answer({"data": [wire(s, caller.env) for s in found], "pagination": pagination})
-
-
-def _number(request: Request, name: str, default: int, limit: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= limit:
-        raise invalid(f"{name} must be 1 to {limit}", name)
-    return int(text)
 
 
 async def delete(request: Request) -> Response:
@@ -209,7 +196,7 @@ async def timezones(request: Request) -> Response:
 async def ticks(request: Request) -> Response:
     """GET /api/outlast/v1/schedules/{schedule}/ticks: what was done at its last nominal times."""
     s, _ = await _found(request)
-    limit = _number(request, "limit", 50, MAX_TICKS)
+    limit = number(request, "limit", 50, MAX_TICKS)
     found = await of(request).engine.read(lambda tx: store.ticks(tx, s.id, limit))
     rows = [{"timestamp": iso(t.nominal_at), "at": iso(t.at), "runId": t.run_id, "reason": t.reason} for t in found]
     return answer({"data": rows})
@@ -218,7 +205,7 @@ async def ticks(request: Request) -> Response:
 async def upcoming(request: Request) -> Response:
     """GET /api/outlast/v1/schedules/{schedule}/upcoming?count=: its next times, nominal and effective."""
     s, caller = await _found(request)
-    count = _number(request, "count", 10, MAX_PREVIEW)
+    count = number(request, "count", 10, MAX_PREVIEW)
     times = crons.occurrences(s.cron, s.timezone, of(request).engine.clock.now())
     nominal = [next(times) for _ in range(count)]
     secret = caller.env.signing_secret
