@@ -143,6 +143,23 @@ async def test_queues_pause_override_and_reset(server: Server) -> None:
     assert (missing.status_code, missing.json()["error"]) == (404, "queue-not-found")
 
 
+async def test_a_queue_says_what_went_through_it(server: Server) -> None:
+    ids = [(await server.trigger()).json()["id"] for _ in range(3)]
+    await server.ask("POST", f"/api/v2/runs/{ids[0]}/cancel")
+    path = "/api/v1/queues/t/metrics"
+    found = (await server.ask("GET", path, params={"type": "task"})).json()
+    assert (found["queue"]["queued"], found["bucketMs"], len(found["buckets"])) == (2, 60_000, 60)
+    total: dict[str, int] = {}
+    for bucket in found["buckets"]:
+        for status, n in bucket["runs"].items():
+            total[status] = total.get(status, 0) + n
+    assert total == {"CANCELED": 1, "QUEUED": 2}
+    before = {"type": "task", "from": "2026-01-01", "to": "2026-01-02"}
+    assert not any(bucket["runs"] for bucket in (await server.ask("GET", path, params=before)).json()["buckets"])
+    for wrong in ({"from": "2026-01-02", "to": "2026-01-01"}, {"period": "soon"}, {"from": "2090-01-01"}):
+        assert (await server.ask("GET", path, params={"type": "task", **wrong})).status_code == 400, wrong
+
+
 async def test_health_and_unknown_paths(server: Server) -> None:
     assert (await server.ask("GET", "/healthz", env=None)).status_code == 200
     assert (await server.ask("GET", "/readyz", env=None)).status_code == 200

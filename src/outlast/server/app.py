@@ -255,6 +255,7 @@ _API: Table = [
     ("POST", "/api/outlast/v1/schedules/{schedule}/backfill", schedules.backfill),
     ("GET", "/api/v1/queues", queues.listing),
     ("GET", "/api/v1/queues/{queue}", queues.retrieve),
+    ("GET", "/api/v1/queues/{queue}/metrics", queues.metrics),
     ("POST", "/api/v1/queues/{queue}/pause", queues.pause),
     ("POST", "/api/v1/queues/{queue}/concurrency/override", queues.override),
     ("POST", "/api/v1/queues/{queue}/concurrency/reset", queues.reset),

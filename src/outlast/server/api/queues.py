@@ -14,11 +14,15 @@ from outlast.server import body as bodies
 from outlast.server import wire
 from outlast.server.context import accepted, answer, of
 from outlast.server.problem import Problem, invalid
-from outlast.server.query import number
-from outlast.store import catalog, lanes
+from outlast.server.push import iso
+from outlast.server.query import number, times
+from outlast.store import catalog, charts, lanes
 from outlast.store.catalog import Queue
 from outlast.store.database import Connection
 
+HOUR_MS = 3_600_000
+MAX_PERIOD_MS = 31 * 86_400_000
+BUCKETS = 60
 KINDS = ("id", "task", "custom")
 
 
@@ -68,6 +72,33 @@ async def retrieve(request: Request) -> Response:
     """GET /api/v1/queues/{queue}?type=id|task|custom"""
     queue, _ = await _found(request, request.query_params.get("type", "id"))
     return await _answer(request, queue)
+
+
+async def metrics(request: Request) -> Response:
+    """GET /api/v1/queues/{queue}/metrics: runs by the time they were triggered, in 60 parts of a period, and how long the last waited."""
+    queue, env_id = await _found(request, request.query_params.get("type", "id"))
+    now = of(request).engine.clock.now()
+    start, end = times(request.query_params, now, "{}", default_ms=HOUR_MS)
+    end = min(end or now, now)
+    start = max(start or 0, end - MAX_PERIOD_MS)
+    if start >= end:
+        raise invalid("from must be before to, and in the past", "from")
+    width = max(1, -(-(end - start) // BUCKETS))
+
+    def query(tx: Connection) -> tuple[tuple[int, int], charts.Counts, tuple[int, int] | None]:
+        counted = charts.runs_over_time(tx, env_id, start=start, width=width, queue=queue.name)
+        return lanes.counts(tx, [queue.id]).get(queue.id, (0, 0)), counted, charts.delays(tx, env_id, queue.name)
+
+    counts, counted, waits = await of(request).engine.read(query)
+    body: dict[str, Any] = {"queue": wire.queue(queue, counts), "from": iso(start), "to": iso(end), "bucketMs": width}
+    body["buckets"] = [{"at": iso(start + i * width), "runs": _by_status(counted, i)} for i in range(BUCKETS)]
+    if waits is not None:
+        body["waitMs"] = {"p50": waits[0], "p95": waits[1]}  # from the queue to the start, of the last thousand runs that have begun
+    return answer(body)
+
+
+def _by_status(counted: charts.Counts, bucket: int) -> dict[str, int]:
+    return {status: n for (at, status), n in sorted(counted.items()) if at == bucket}
 
 
 async def pause(request: Request) -> Response:
