@@ -239,3 +239,32 @@ async def test_a_reader_on_another_server_sees_it_at_once(postgres: Address, tmp
             event = await stream.next()
             assert event is not None
             assert bodies(event) == ["far away"]
+
+
+async def test_a_token_is_completed_by_the_next_value_sent_to_a_run(live: Live) -> None:
+    run_id = await live.trigger()
+    path, ask = f"/api/v1/runs/{run_id}/input-streams/wait", live.http.post
+
+    async def waiting(**body: Any) -> str:
+        answer = await ask(path, json={"streamId": "approval", **body})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["waitpointId"]
+
+    async def output(token: str) -> Any:
+        return (await live.http.get(f"/api/v1/waitpoints/tokens/{token}")).json().get("output")
+
+    async def send(value: Any) -> None:
+        assert (await ask(f"/realtime/v1/streams/{run_id}/input/approval", json={"data": value})).json() == {"ok": True}
+
+    first, second, later = await waiting(), await waiting(tags=["x"]), await waiting(lastSeqNum=0, idempotencyKey="later")
+    assert await waiting(idempotencyKey="later") == later
+    await send({"n": 0})
+    assert [await output(token) for token in (first, second, later)] == ['{"n":0}', '{"n":0}', None]
+    await send(1)
+    assert await output(later) == "1"
+    assert [await output(await waiting()), await output(await waiting(lastSeqNum=0))] == ['{"n":0}', "1"]  # they are there already
+    for wrong, status in (({"streamId": ""}, 400), ({"lastSeqNum": -2}, 400), ({"lastSeqNum": "1"}, 400), ({"timeout": "never"}, 400)):
+        assert (await ask(path, json={"streamId": "approval", **wrong})).status_code == status, wrong
+    assert (await ask("/api/v1/runs/run_none/input-streams/wait", json={"streamId": "a"})).status_code == 404
+    await live.http.post(f"/api/v2/runs/{run_id}/cancel")
+    assert (await ask(path, json={"streamId": "approval"})).status_code == 422

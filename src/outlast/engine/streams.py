@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
+from outlast.engine import tokens
 from outlast.engine.operation import operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
@@ -14,12 +15,13 @@ from outlast.model.change import Change
 from outlast.model.journal import Entry
 from outlast.model.limits import MAX_STREAM_BYTES, MAX_STREAMS
 from outlast.model.refusal import Refusal
-from outlast.model.requests import Appended, AppendStream, Part
+from outlast.model.requests import Appended, AppendStream, CreateInputToken, Part, TokenCreated
 from outlast.model.run import Run
 from outlast.store import journal, streams
 from outlast.store.streams import Chunk, Id, Stream
 
 INPUT = "$trigger.input:"  # what the keys of input streams begin with
+BY_TOKEN = "token:"  # what the edge of a token begins with, in place of a journal's key
 ROW_BYTES = 64 * 1024
 
 
@@ -142,20 +144,29 @@ def _take(view: View, run: Run, stream: Stream) -> str | None:
     id_ = (stream.run_id, stream.key)
     if stream.journal != run.journal:  # a new attempt is given everything from the start
         stream.journal, stream.taken = run.journal, 0
-    if stream.taken >= stream.next_seq:
-        return None
-    written = view.streams.new.get(id_, [])
-    at = stream.taken - (stream.next_seq - len(written))
-    body = written[at][1] if at >= 0 else streams.read(view.tx, id_, stream.taken, 1)[0].body
-    stream.taken += 1
-    view.streams.changed.add(id_)
+    body = _record(view, stream, stream.taken)
+    if body is not None:
+        stream.taken += 1
+        view.streams.changed.add(id_)
     return body
+
+
+def _record(view: View, stream: Stream, seq: int) -> str | None:
+    if seq >= stream.next_seq:
+        return None
+    id_ = (stream.run_id, stream.key)
+    written = view.streams.new.get(id_, [])
+    at = seq - (stream.next_seq - len(written))
+    return written[at][1] if at >= 0 else streams.read(view.tx, id_, seq, 1)[0].body
 
 
 def _settle(view: View, run: Run, stream: Stream) -> None:
     """Records go to the waits that began first, one to each. A wait whose time is over takes none."""
     waiters = {*journal.waiters(view.tx, [_waits(stream)])(), *view.new_waiters(_waits(stream))}
+    by_token = sorted(key for _, key in waiters if key.startswith(BY_TOKEN))
+    waiters -= {(run.id, key) for key in by_token}
     view.need(sorted(waiters))
+    _complete_tokens(view, stream, by_token)
     # of those that began in one millisecond: by their numbers in the code, which are at the end of their keys
     waiting = [
         (entry.began_at or 0, len(key), key) for _, key in waiters if (entry := view.entry(f"{run.id}:{key}")) and entry.status == "pending"
@@ -168,3 +179,43 @@ def _settle(view: View, run: Run, stream: Stream) -> None:
             return
         view.settle(run.id, journal_key, "ok", taken, "application/json")
         view.writes.gone_edges.append((_waits(stream), run.id, journal_key))
+
+
+# ---- input, waited for by a token
+
+
+def _needs_input_token(c: CreateInputToken, wants: Rows) -> None:
+    wants.light.add(c.run_id)
+    wants.data.add(c.run_id)
+    tokens.needs_key(c.token, wants)
+
+
+@operation(needs=_needs_input_token)
+def create_input_token(view: View, c: CreateInputToken) -> TokenCreated | Refusal:
+    run = view.run(c.run_id, c.token.env_id)
+    if run is None:
+        return Refusal("not_found", "Run not found")
+    if run.is_final:
+        return Refusal("run_final", f"run {run.id} is over: nothing will be sent to it any more")
+    stream = _stream(view, (run.id, c.key)) or _declare(view, run, c.key)
+    if isinstance(stream, Refusal):
+        return stream
+    made = tokens.create_token.decide(view, c.token)
+    if made.is_cached:
+        return made
+    edge = f"{BY_TOKEN}{made.token_id}:{c.after}"
+    view.writes.waiters.append((_waits(stream), run.id, edge))
+    _complete_tokens(view, stream, [edge])
+    return made
+
+
+def _complete_tokens(view: View, stream: Stream, edges: Sequence[str]) -> None:
+    """Each by the first record after the one it names; it takes none away from the run's own waits."""
+    named = [(edge, *edge.removeprefix(BY_TOKEN).split(":")) for edge in edges]
+    if missing := {id for _, id, _ in named} - view.loaded.tokens - view.tokens.keys():
+        raise NeedsLock(Rows(tokens=missing))
+    for edge, id, after in named:
+        body, token = _record(view, stream, int(after) + 1), view.token(id)
+        if body is not None and token is not None:
+            tokens.complete(view, token, body)
+            view.writes.gone_edges.append((_waits(stream), stream.run_id, edge))

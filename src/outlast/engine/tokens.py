@@ -20,12 +20,12 @@ KEYS = "waitpoint/token"  # no task's id: their keys share a table with those of
 TIMER = "token"
 
 
-def _needs_key(c: CreateToken, wants: Rows) -> None:
+def needs_key(c: CreateToken, wants: Rows) -> None:
     if c.idempotency_hash:
         wants.keys.add((c.env_id, KEYS, c.idempotency_hash))
 
 
-@operation(needs=_needs_key)
+@operation(needs=needs_key)
 def create_token(view: View, c: CreateToken) -> TokenCreated:
     """The same idempotency key within its time gives the same token, completed or not."""
     key = (c.env_id, KEYS, c.idempotency_hash or "")
@@ -57,11 +57,15 @@ def complete_token(view: View, c: CompleteToken) -> bool | Refusal:
     token = view.token(c.token_id)
     if token is None or (c.env_id is not None and token.env_id != c.env_id):
         return Refusal("not_found", "Waitpoint not found")
+    complete(view, token, c.value)
+    return True
+
+
+def complete(view: View, token: Token, value: str | None) -> None:
     if token.status == "WAITING":
         if token.timeout_at is not None:
             view.writes.gone_timers.add((token.timeout_at, TIMER, token.id))
-        _end(view, token, "COMPLETED", c.value)
-    return True
+        _end(view, token, "COMPLETED", value)
 
 
 @operation(needs=_needs_token)

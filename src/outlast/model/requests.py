@@ -377,6 +377,15 @@ class CreateToken(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_ttl_ms: int = 0
 
 
+class CreateInputToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token that the first value sent to a run's input stream after the record `after` completes."""
+
+    run_id: str
+    key: str
+    after: int
+    token: CreateToken
+
+
 class TokenCreated(msgspec.Struct, frozen=True, kw_only=True):
     token_id: str
     is_cached: bool = False

@@ -215,6 +215,7 @@ _API: Table = [
     ("POST", "/api/v1/tasks/{task}/batch", tasks.batch_v1),
     ("GET", "/api/v1/batches/{batch}/results", batches.results),
     ("POST", "/api/v1/waitpoints/tokens", tokens.create),
+    ("POST", "/api/v1/runs/{run}/input-streams/wait", tokens.wait_for_input),
     ("GET", "/api/v1/waitpoints/tokens", tokens.listing),
     ("GET", "/api/v1/waitpoints/tokens/{token}", tokens.retrieve),
     ("POST", "/api/v1/waitpoints/tokens/{token}/callback/{secret}", tokens.callback),

@@ -10,15 +10,17 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from outlast.engine import tokens
+from outlast.engine import streams, tokens
+from outlast.engine.streams import INPUT
 from outlast.model import limits
-from outlast.model.requests import CompleteToken, CreateToken
+from outlast.model.requests import CompleteToken, CreateInputToken, CreateToken
 from outlast.server import body as bodies
 from outlast.server import options, public_tokens
 from outlast.server.context import accepted, answer, of
 from outlast.server.problem import Problem, invalid
 from outlast.server.push import iso
 from outlast.server.query import cursor, cut, many, one, page_size, times
+from outlast.server.sides import stream_key
 from outlast.store import catalog, waitpoints
 from outlast.store.catalog import Environment
 from outlast.store.waitpoints import Token, TokenFilter
@@ -36,11 +38,17 @@ class CreateBody(msgspec.Struct, rename="camel"):
     tags: list[str] | str | None = None
 
 
+class InputWaitBody(CreateBody):
+    stream_id: str = ""
+    last_seq_num: int | None = None
+
+
 class CompleteBody(msgspec.Struct):
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _create = msgspec.json.Decoder(CreateBody)
+_input_wait = msgspec.json.Decoder(InputWaitBody)
 _complete = msgspec.json.Decoder(CompleteBody)
 
 
@@ -61,23 +69,42 @@ async def create(request: Request) -> Response:
     raw = await bodies.read(request, 64 * 1024)
     found = bodies.decode(raw or b"{}", _create)
     now = context.engine.clock.now()
+    item = _item(caller.env.id, found, now)
+    made = await context.engine.call(tokens.create_token, item)
+    headers = public_tokens.headers(caller.env, caller.key_id, [f"write:waitpoints:{made.token_id}"], now, PUBLIC_SECONDS)
+    url = _url(request, caller.env, made.token_id)
+    return answer({"id": made.token_id, "isCached": made.is_cached, "url": url}, headers=headers)
+
+
+def _item(env_id: int, found: CreateBody, now: int) -> CreateToken:
     key = None if found.idempotency_key is None else options.text_field(found.idempotency_key, "idempotencyKey", limits.MAX_KEY_CHARS)
     ttl = options.duration(found.idempotency_key_ttl, "idempotencyKeyTTL") if found.idempotency_key_ttl else KEY_TTL_MS
     timeout = options.when(found.timeout, now) if found.timeout else None
     if timeout is not None and timeout <= now:
         raise invalid("timeout must be in the future", "timeout")
-    item = CreateToken(
-        env_id=caller.env.id,
+    return CreateToken(
+        env_id=env_id,
         timeout_at=timeout,
         tags=msgspec.json.encode(options.check_tags(found.tags or [])).decode(),
         idempotency_hash=hashlib.sha256(key.encode()).hexdigest() if key else None,
         idempotency_key=key,
         idempotency_ttl_ms=ttl,
     )
-    made = await context.engine.call(tokens.create_token, item)
-    headers = public_tokens.headers(caller.env, caller.key_id, [f"write:waitpoints:{made.token_id}"], now, PUBLIC_SECONDS)
-    url = _url(request, caller.env, made.token_id)
-    return answer({"id": made.token_id, "isCached": made.is_cached, "url": url}, headers=headers)
+
+
+async def wait_for_input(request: Request) -> Response:
+    """POST /api/v1/runs/{run}/input-streams/wait: a token that the next value sent to the run completes."""
+    context = of(request)
+    caller = await context.caller(request)
+    bodies.check_type(request)
+    found = bodies.decode(await bodies.read(request, 64 * 1024), _input_wait)
+    after = -1 if found.last_seq_num is None else found.last_seq_num
+    if after < -1:
+        raise invalid("lastSeqNum is the number of a record, from 0", "lastSeqNum")
+    token = _item(caller.env.id, found, context.engine.clock.now())
+    item = CreateInputToken(run_id=request.path_params["run"], key=INPUT + stream_key(found.stream_id), after=after, token=token)
+    made = accepted(await context.engine.call(streams.create_input_token, item))
+    return answer({"waitpointId": made.token_id, "isCached": made.is_cached})
 
 
 async def listing(request: Request) -> Response:
