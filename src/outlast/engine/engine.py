@@ -221,7 +221,13 @@ class Engine:
         return self._read(query) if self._committer is None else await self.read(query)
 
     def _read(self, query: Callable[[Connection], R]) -> R:
-        with self.database.reading() as tx:
+        try:
+            with self.database.reading() as tx:
+                return query(tx)
+        except DatabaseError as error:
+            if not error.unavailable:
+                raise
+        with self.database.reading() as tx:  # its connection may have died long since: this one is new
             return query(tx)
 
     # ---- who wants to know

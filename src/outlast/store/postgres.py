@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -31,8 +31,17 @@ _PARAM = re.compile(r"(?<!:):(\w+)")
 _LIST = re.compile(r"\{in:(\w+)\}")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 CHANNEL = "outlast_wake"
+_TIMEOUTS = {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "60s"}
 # the committer only looks rows up by key: a plan made while the tables were small must not read them whole when they are large
-_BY_KEY = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
+_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "plan_cache_mode": "force_generic_plan"}
+# a network that swallows everything is noticed in about ten seconds, instead of a quarter of an hour
+_NETWORK: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 Bulk = dict[tuple[Any, ...], bytes]  # statements of many rows, by what they do
 
 
@@ -63,7 +72,10 @@ class Postgres:
         self._idle: list[psycopg.Connection[Row]] = []
         self._closed = False
         self._bulk: Bulk = {}
+        # behind a pooler that gives out a connection for one transaction, nothing may be kept from one to the next
+        self.is_pooled = False
         try:
+            self.is_pooled = self._finds_pooler()
             with self.connect() as connection:
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'.encode())
                 row = connection.execute("SHOW synchronous_commit").fetchone()
@@ -72,13 +84,32 @@ class Postgres:
         if row and row[0] == "off":
             raise DatabaseUnusable("PostgreSQL runs with synchronous_commit=off, which loses acknowledged work: switch it on")
 
-    def connect(self, settings: str = "") -> psycopg.Connection[Row]:
-        return self._psycopg.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=10,
-            options=f"-c search_path={self.schema} -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s{settings}",
-        )
+    def connect(self, settings: Mapping[str, str] = {}) -> psycopg.Connection[Row]:
+        if self.is_pooled:  # its settings come with each transaction
+            return self._psycopg.connect(self._url, autocommit=True, prepare_threshold=None, **_NETWORK)
+        options = " ".join(f"-c {name}={value}" for name, value in self._settings(settings).items())
+        return self._psycopg.connect(self._url, autocommit=True, options=options, **_NETWORK)
+
+    def _finds_pooler(self) -> bool:
+        """PgBouncer refuses the settings of a session, or takes them and drops them."""
+        try:
+            with self.connect() as connection:
+                row = connection.execute("SHOW search_path").fetchone()
+        except self._psycopg.OperationalError as error:
+            if "unsupported startup parameter" in str(error):
+                return True
+            raise
+        return row is None or row[0].strip('"') != self.schema
+
+    def _settings(self, more: Mapping[str, str] = {}) -> dict[str, str]:
+        return {"search_path": self.schema, **_TIMEOUTS, **more}
+
+    def _set(self, connection: PostgresConnection, more: Mapping[str, str] = {}) -> None:
+        """For this transaction."""
+        if self.is_pooled:
+            settings = self._settings(more)
+            calls = ", ".join(f"set_config(:{name}_, :{name}, true)" for name in settings)
+            connection.send(f"SELECT {calls}", **settings, **{f"{name}_": name for name in settings})
 
     def clock_offset_ms(self) -> int:
         with self.reading() as connection:
@@ -91,12 +122,14 @@ class Postgres:
         """Always in pipeline mode: statements leave together with the next one whose rows are needed, the last with COMMIT."""
         with self._writing() as connection:
             connection.send("BEGIN")
+            self._set(connection, _BY_KEY)
             yield connection
             connection.commit()
 
     @contextmanager
     def single(self) -> Generator[PostgresConnection]:
         with self._writing() as connection:
+            self._set(connection, _BY_KEY)
             yield connection
             connection.sync()
 
@@ -144,10 +177,18 @@ class Postgres:
             except IndexError:
                 connection = self.connect()
             try:
-                # reads decide nothing, so each statement may have a view of its own: a transaction would cost two round trips
-                yield PostgresConnection(connection, None, self._bulk)
+                found = PostgresConnection(connection, None, self._bulk)
+                if self.is_pooled:
+                    with self._begun(found):
+                        yield found
+                else:  # reads decide nothing, so each statement may have a view of its own: a transaction would cost two round trips
+                    yield found
             finally:
-                if connection.closed or self._closed or len(self._idle) >= 8:
+                if connection.closed:  # so are the others, in all likelihood
+                    idle, self._idle = self._idle, []
+                    for other in idle:
+                        other.close()
+                elif self._closed or len(self._idle) >= 8:
                     connection.close()
                 else:
                     self._idle.append(connection)
@@ -157,16 +198,25 @@ class Postgres:
     @contextmanager
     def snapshot(self) -> Generator[PostgresConnection]:
         with self.reading() as connection:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            try:
+            if self.is_pooled:
                 yield connection
-            finally:
-                with suppress(self._psycopg.Error):
-                    connection.execute("ROLLBACK")
+            else:
+                with self._begun(connection):
+                    yield connection
+
+    @contextmanager
+    def _begun(self, connection: PostgresConnection) -> Generator[None]:
+        connection.send("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            self._set(connection)
+            yield
+        finally:
+            with suppress(self._psycopg.Error):
+                connection.send("ROLLBACK")
 
     def listen(self, heard: Listener, stopped: threading.Event) -> None:
         """Pass on other servers' wakes until told to stop. A hint only: whoever listens also polls."""
-        while not stopped.is_set():
+        while not stopped.is_set() and not self.is_pooled:
             try:
                 with self.connect() as connection:
                     connection.execute(f"LISTEN {CHANNEL}".encode())
@@ -185,7 +235,8 @@ class Postgres:
     def _translated(self, error: Exception) -> DatabaseError:
         errors = self._psycopg.errors
         retryable = isinstance(error, (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable))
-        lost = isinstance(error, (self._psycopg.OperationalError, self._psycopg.InterfaceError)) and not retryable
+        gone = (self._psycopg.OperationalError, self._psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
+        lost = isinstance(error, gone) and not retryable
         return DatabaseError(" ".join(str(error).split()), retryable=retryable or lost, unavailable=lost)
 
 
