@@ -7,6 +7,7 @@ OutlastError
 ├── OutsideRunError            a call that only makes sense inside a task
 ├── DurableError               what durable operations refuse
 │   ├── JournalMismatch        the code took another way than the execution it continues
+│   │   └── JournalUnreadable  what that execution recorded cannot be read
 │   ├── DuplicateKeyError      one `key=` twice in one place
 │   ├── NestedDurableOpError   a durable operation inside a step
 │   ├── ScopeLostError         an asyncio task without a place of its own
@@ -63,9 +64,17 @@ class JournalMismatch(DurableError):
     When another version of the code recorded it (`is_other_version`), the run waits for a version that fits.
     """
 
+    code = "JOURNAL_MISMATCH"
+
     def __init__(self, message: str, *, is_other_version: bool = False) -> None:
         super().__init__(message)
         self.is_other_version = is_other_version
+
+
+class JournalUnreadable(JournalMismatch):
+    """What was recorded is damaged, or was written by a newer Outlast. Never retried by itself."""
+
+    code = "JOURNAL_UNREADABLE"
 
 
 class ContinueAs(BaseException):

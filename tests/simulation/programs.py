@@ -108,6 +108,11 @@ async def _effect(run_id: str, name: str) -> int:
     return value
 
 
+def _signed(payload: dict[str, Any], ctx: RunContext) -> Any:
+    """Whose result it is: one of an earlier attempt must never be accepted."""
+    return [payload.get("op"), ctx.attempt.number]
+
+
 narrow = queue("sim/narrow", concurrency_limit=2)
 single = queue("sim/single", concurrency_limit=1)
 
@@ -116,28 +121,28 @@ single = queue("sim/single", concurrency_limit=1)
 async def plain(payload: dict[str, Any], ctx: RunContext) -> Any:
     async with book().execution(ctx):
         await asyncio.sleep(payload.get("seconds", 0.1))
-        return payload.get("op")
+        return _signed(payload, ctx)
 
 
 @task(id="sim.narrow", retry=QUICK, queue=narrow)
 async def in_narrow(payload: dict[str, Any], ctx: RunContext) -> Any:
     async with book().execution(ctx):
         await asyncio.sleep(payload.get("seconds", 0.1))
-        return payload.get("op")
+        return _signed(payload, ctx)
 
 
 @task(id="sim.keyed", retry=QUICK, queue=single)
 async def in_keyed(payload: dict[str, Any], ctx: RunContext) -> Any:
     async with book().execution(ctx):
         await asyncio.sleep(payload.get("seconds", 0.1))
-        return payload.get("op")
+        return _signed(payload, ctx)
 
 
 @task(id="sim.once", retry=Retry(max_attempts=1))
 async def once(payload: dict[str, Any], ctx: RunContext) -> Any:
     async with book().execution(ctx):
         await _pause(0.0, 2.0)
-        return payload.get("op")
+        return _signed(payload, ctx)
 
 
 @task(id="sim.flaky", retry=QUICK)
@@ -148,7 +153,7 @@ async def flaky(payload: dict[str, Any], ctx: RunContext) -> Any:
         if book().failed_before(ctx.run.id) < payload["failures"]:
             book().fail(ctx.run.id)
             raise ValueError("not yet")
-        return payload.get("op")
+        return _signed(payload, ctx)
 
 
 @task(id="sim.fails", retry=Retry(max_attempts=3, min_timeout=0.1, max_timeout=1.0))

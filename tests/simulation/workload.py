@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 GRACE_MS = 1_000  # cancel and end may cross
+SIGNED = {"sim.plain", "sim.narrow", "sim.keyed", "sim.once", "sim.flaky"}  # their results say of which attempt
 FINAL = {"COMPLETED", "CANCELED", "FAILED", "CRASHED", "TIMED_OUT", "EXPIRED", "SYSTEM_FAILURE"}
 
 
@@ -63,7 +64,7 @@ class Workload:
     def _draw(self, kind: str, i: int) -> Operation:
         chance = self.chance
         o = Operation(f"op{i}", kind, "sim.plain", {"op": f"op{i}", "seconds": chance.choice((0.0, 0.2, 2.0, 6.0))})
-        o.output = lambda value: value == o.name
+        o.output = lambda value: value[0] == o.name if isinstance(value, list) else value == o.name
         made = getattr(self, f"_{kind}", None)
         if made is not None:
             made(o, chance)
@@ -125,7 +126,7 @@ class Workload:
         o.output = lambda value: len(set(value)) == o.payload["children"]
 
     def _long(self, o: Operation, chance: Random) -> None:
-        o.payload["seconds"] = chance.choice((20.0, 45.0))
+        o.payload["seconds"] = chance.choice((20.0, 45.0, 100.0))
 
     def _delay(self, o: Operation, chance: Random) -> None:
         o.options["delay"] = f"{chance.choice((2, 15))}s"
@@ -327,6 +328,8 @@ class Workload:
             self._wrong(f"I3: {shown}, expected {sorted(o.statuses)}")
         if status == "COMPLETED" and not self._has_poisoned(tx, o) and not o.output(json.loads(output) if output else None):
             self._wrong(f"I9: {shown} with {output}")
+        if status == "COMPLETED" and o.task in SIGNED and json.loads(output)[1] != attempt:
+            self._wrong(f"I6: {shown}, with the result of another attempt: {output}")
         if o.attempts is not None and status == "FAILED" and attempt - losses != o.attempts:
             self._wrong(f"I7: {shown}, expected {o.attempts}")
         if self.world.has_steady_clock and o.not_before_ms is not None and started_at is not None and started_at < o.not_before_ms:

@@ -348,7 +348,7 @@ class AttemptRunner:
             error, final = self.attempt.durable.past.mismatch, True  # whatever came of it
         if isinstance(error, JournalMismatch):
             if error.is_other_version:
-                return Ended("parked", error=replace(describe(error), code="JOURNAL_MISMATCH"))
+                return Ended("parked", error=replace(describe(error), code=error.code))
             final = True
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             error = RuntimeError(f"the task raised {type(error).__name__}({error})")
@@ -359,7 +359,7 @@ class AttemptRunner:
         delay, error, code = await judge.decide(error, code, final=final, values=values)
         failure = describe(error, code)
         if isinstance(error, JournalMismatch):
-            failure = replace(failure, code="JOURNAL_MISMATCH")
+            failure = replace(failure, code=error.code)
         if delay is not None:
             return Ended("retry", error=failure, retry_delay_ms=delay)
         await self._observe("on_failure", error=error)

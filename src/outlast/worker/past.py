@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from outlast import current
 from outlast.durable import Slot
-from outlast.errors import JournalMismatch, JournalTooLarge
-from outlast.model.journal import KEEP, LONG, MANY_ENTRIES, MAX_ENTRIES, MAX_JOURNAL_BYTES, TRIED, Entry
+from outlast.errors import JournalMismatch, JournalTooLarge, JournalUnreadable
+from outlast.model import payload as packets
+from outlast.model.journal import KEEP, LONG, MANY_ENTRIES, MAX_ENTRIES, MAX_JOURNAL_BYTES, REFUSED, TIMED_OUT, TRIED, Entry
 
 FAST_WAITS = 50  # replayed within a second: whatever the code does between them hammers the world
 HINT = "go on as a fresh run with `await run.continue_as(payload)`, or move work into child runs"
@@ -81,7 +82,7 @@ class Past:
         """An operation is asked for.
 
         Raises:
-            JournalMismatch: the code does something else than it did when this was recorded.
+            JournalMismatch: the code does something else than it did when this was recorded, or that cannot be read any more.
             JournalTooLarge: there are too many already.
         """
         if self.mismatch is not None:
@@ -93,6 +94,9 @@ class Past:
         # the same operation, though perhaps not the same object: it may have ended meanwhile
         if found is None or expected is None or found.key != expected.key or found.fingerprint != slot.fingerprint:
             self.mismatch = self._differs(scope, slot, call, expected or found)
+            raise self.mismatch
+        if not _is_readable(found):
+            self.mismatch = JournalUnreadable(f"{call}: what was recorded of it ({found.key}) is damaged, or of a newer version of Outlast")
             raise self.mismatch
         self._open.pop(slot.key, None)
         if found.kind in LONG and found.status != "pending":
@@ -198,3 +202,12 @@ def _is_kept(entry: Entry, keeps: bool) -> bool:
 
 def _carried(e: Entry) -> Entry:
     return Entry(e.key, e.kind, e.label, e.fingerprint, e.status, None, e.value, e.value_type, e.ref, e.location)
+
+
+def _is_readable(entry: Entry) -> bool:
+    kind = packets.JSON if entry.value_type in (None, REFUSED, TIMED_OUT) else entry.value_type
+    try:
+        packets.decode(entry.value, kind)
+    except ValueError:
+        return False
+    return True
