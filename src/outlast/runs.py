@@ -41,15 +41,19 @@ def list(
     version: str | Sequence[str] | None = None,
     queue: str | Sequence[str] | None = None,
     batch: str | None = None,
+    error: str | Sequence[str] | None = None,
     is_test: bool | None = None,
     created_from: datetime | None = None,
     created_to: datetime | None = None,
     period: str | None = None,
     page_size: int = 25,
 ) -> Pages[Run]:
-    """Runs that match all filters, newest first; fetched page by page. Without a time it is the last seven days."""
+    """Runs that match all filters, newest first; fetched page by page. Without a time it is the last seven days.
+
+    `error`: groups of equal errors, as `error_…`, among the last 5,000 failures.
+    """
     query: dict[str, str] = {"page[size]": str(page_size)}
-    many = {"status": status, "taskIdentifier": task, "tag": tag, "version": version, "queue": queue}
+    many = {"status": status, "taskIdentifier": task, "tag": tag, "version": version, "queue": queue, "error": error}
     for name, value in many.items():
         if value is not None:
             query[f"filter[{name}]"] = value if isinstance(value, str) else ",".join(value)

@@ -75,6 +75,9 @@ async def test_an_error_resolved_in_a_version_may_still_happen_in_earlier_ones(h
     await house.http.post(path, json={"action": "resolve", "version": house.version})
     await fail(house, 2, 3)
     assert (await house.http.get("/api/outlast/v1/errors")).json()["data"][0]["status"] == "regressed"
+    for wanted, count in ((group, 3), (f"error_none,{group}", 3), ("error_none", 0)):
+        listed = (await house.http.get("/api/v1/runs", params={"filter[error]": wanted})).json()["data"]
+        assert [run["status"] for run in listed] == ["FAILED"] * count
     await house.http.post(path, json={"action": "reopen"})
     assert (await house.http.get("/api/outlast/v1/errors")).json()["data"][0]["status"] == "unresolved"
     assert (await house.http.post(path, json={"action": "burn"})).status_code == 400

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,12 @@ def groups(tx: Connection, env_id: int, *, since: int, now: int, task: str | Non
         group.status = standing(group.decision, group.runs, now)
         group.runs = [run for run in group.runs if (run.finished_at or 0) >= since]
     return sorted((g for g in found if g.runs), key=lambda g: (-len(g.runs), g.id))
+
+
+def runs_of(tx: Connection, env_id: int, groups: Collection[str], *, since: int) -> list[str]:
+    """Runs of these groups, of those that are looked at."""
+    found = overview.failures(tx, env_id, since=since, limit=LOOKED_AT)
+    return [run.run_id for group in grouped(found) if group.id in groups for run in group.runs]
 
 
 def grouped(found: Sequence[Failed]) -> list[Group]:

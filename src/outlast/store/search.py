@@ -18,6 +18,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """All given conditions must hold. Ids carry their time, so that a range of time is a range of ids."""
 
     env_id: int
+    ids: Sequence[str] | None = None  # one of these
     after: str | None = None  # older than this run
     before: str | None = None  # newer than this run
     upto: str | None = None  # this run or older
@@ -125,6 +126,9 @@ def _where(f: Filter) -> tuple[str, dict[str, Any]]:
     conditions += _options(f, params)
     if f.roots_only:
         conditions.append("r.parent_id IS NULL")
+    if f.ids is not None:
+        conditions.append("r.id {in:ids}")
+        params["ids"] = list(f.ids)
     lists = {"status": f.statuses, "task": f.tasks, "version": f.versions, "queue": f.queues}
     for name, values in lists.items():
         if values:

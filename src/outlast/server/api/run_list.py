@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
 from outlast.model.limits import MACHINES
-from outlast.model.run import Status
-from outlast.server import wire
+from outlast.model.run import Run, RunData, Status
+from outlast.server import errors, wire
 from outlast.server.auth import Caller
 from outlast.server.context import answer, of
 from outlast.server.problem import Problem, invalid
 from outlast.server.query import cursor, cut, many, one, page_size, times
 from outlast.store import search
+from outlast.store.database import Connection
 from outlast.store.search import Filter
 
 DEFAULT_PERIOD_MS = 7 * 86_400_000
@@ -29,7 +31,13 @@ async def listing(request: Request) -> Response:
     _need(caller, f.tasks)
     slugs = many(request.query_params, "filter[env]")
     elsewhere = bool(slugs) and not any(map(caller.is_of, slugs))
-    rows = [] if elsewhere else await context.engine.read(lambda tx: search.page(tx, f, size + 1))
+    groups = many(request.query_params, "filter[error]")
+
+    def read(tx: Connection) -> list[tuple[Run, RunData]]:
+        ids = errors.runs_of(tx, f.env_id, groups, since=f.created_from or 0) if groups else None
+        return search.page(tx, replace(f, ids=ids), size + 1) if ids != [] else []
+
+    rows = [] if elsewhere else await context.engine.read(read)
     rows, pagination = cut(rows, size, f, lambda pair: pair[0].id)
     env = {"id": str(caller.env.id), "name": caller.env.slug}
     return answer({"data": [{**wire.common(run, data), "env": env} for run, data in rows], "pagination": pagination})
@@ -58,8 +66,6 @@ def filter_of(request: Request, env_id: int, now: int) -> Filter:
         raise invalid(f"Invalid status values: {', '.join(wrong)[:200]}", "filter[status]")
     if wrong := [machine for machine in machines if machine not in MACHINES]:
         raise invalid(f"filter[machine] must be of {', '.join(MACHINES)}", "filter[machine]")
-    if "filter[error]" in query:
-        raise Problem(422, "filter[error] is not supported by this version of Outlast yet: errors are not grouped", param="filter[error]")
     before, after, is_test = query.get("page[before]"), query.get("page[after]"), query.get("filter[isTest]")
     created_from, created_to = times(query, now, "filter[createdAt][{}]", default_ms=DEFAULT_PERIOD_MS)
     return Filter(
