@@ -43,6 +43,7 @@ _NETWORK: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 Bulk = dict[tuple[Any, ...], bytes]  # statements of many rows, by what they do
+Expected = tuple["psycopg.Cursor[Row]", int, type[Exception], str]  # how many rows a statement must touch, or what is raised
 
 
 class Postgres:
@@ -136,8 +137,12 @@ class Postgres:
     @contextmanager
     def _writing(self) -> Generator[PostgresConnection]:
         with self._lock:
+            connection = None
             try:
-                yield self._connected()
+                yield (connection := self._connected())
+            except self._psycopg.errors.DivisionByZero as error:
+                self._roll_back()
+                raise connection.unexpected() if connection is not None else self._translated(error) from error
             except self._psycopg.Error as error:
                 self._drop_writer()  # in which state it is, only a new connection knows
                 raise self._translated(error) from error
@@ -156,6 +161,8 @@ class Postgres:
     def _roll_back(self) -> None:
         try:
             if self._writer is not None and self._pipeline is not None:
+                with suppress(self._psycopg.Error):  # what failed has ended the pipeline until here
+                    self._pipeline.sync()
                 self._writer.execute(b"ROLLBACK")
                 self._pipeline.sync()
         except self._psycopg.Error:
@@ -247,7 +254,8 @@ class PostgresConnection:
         self._connection = connection
         self._bulk = bulk
         self._pipeline = pipeline
-        self._expected: list[tuple[psycopg.Cursor[Row], int, type[Exception], str]] = []
+        self._expected: list[Expected] = []  # by the statement itself
+        self._looked_at: list[Expected] = []  # before the commit
 
     def execute(self, sql: str, /, **params: Any) -> int:
         cursor = self._connection.execute(_named(sql), params or None)
@@ -270,7 +278,7 @@ class PostgresConnection:
         cursor = self._connection.cursor()
         cursor.executemany(_positional(sql), rows)
         if expect is not None:
-            self._expected.append((cursor, expect, otherwise, sql))
+            self._looked_at.append((cursor, expect, otherwise, sql))
 
     def insert(
         self,
@@ -306,26 +314,38 @@ class PostgresConnection:
     def _send_rows(
         self, statement: bytes, columns: Sequence[str], rows: Sequence[Row], expect: int | None, otherwise: type[Exception] = AssertionError
     ) -> None:
-        cursor = self._connection.execute(statement, (recordset.encode(columns, rows),))
-        if expect is not None:
+        if expect is None:
+            self._connection.execute(statement, (recordset.encode(columns, rows),))
+        else:
+            cursor = self._connection.execute(_counted(statement), (recordset.encode(columns, rows), expect))
             self._expected.append((cursor, expect, otherwise, statement.decode()))
 
     def commit(self) -> None:
         """All that was sent must have touched what it should, before anything is committed."""
-        assert self._pipeline is not None
-        if any(cursor.pgresult is None for cursor, *_ in self._expected):  # an answer that was fetched later brought theirs along
-            self._pipeline.sync()
-        for cursor, expect, otherwise, sql in self._expected:
+        if self._looked_at:
+            self.sync()
+        for cursor, expect, otherwise, sql in self._looked_at:
             if cursor.rowcount != expect:
                 raise otherwise(f"{cursor.rowcount} rows touched instead of {expect}: {sql}")
-        self._expected.clear()
         self.send("COMMIT")
         self.sync()
+
+    def unexpected(self) -> Exception:
+        """Of the first statement that did not touch the rows it should."""
+        for cursor, expect, otherwise, statement in self._expected:
+            if cursor.pgresult is None:  # those before it have theirs
+                return otherwise(f"other than {expect} rows touched: {statement}")
+        return AssertionError("a division by zero")
 
     def sync(self) -> None:
         """All that was sent has been done; an error of any of it is raised."""
         assert self._pipeline is not None
         self._pipeline.sync()
+
+
+@cache
+def _counted(statement: bytes) -> bytes:
+    return recordset.counted(statement.decode()).encode()
 
 
 @cache

@@ -37,6 +37,11 @@ def delete(table: str, keys: Sequence[str], *, types: Mapping[str, str]) -> str:
     return f"DELETE FROM {table} t USING {_rows(keys, types)} WHERE {_match(keys)}"
 
 
+def counted(statement: str) -> str:
+    """The same, failing by a division by zero if it does not touch so many rows: to look at the count would cost a round trip."""
+    return f"WITH done AS ({statement} RETURNING 1) SELECT 1 / CAST(count(*) = %s AS int) FROM done"
+
+
 def _rows(columns: Sequence[str], types: Mapping[str, str]) -> str:
     return f"json_to_recordset(%s::json) AS x({', '.join(f'{c} {types[c]}' for c in columns)})"
 
