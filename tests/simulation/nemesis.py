@@ -105,7 +105,15 @@ class Nemesis:
     def freeze_worker(self) -> None:
         if (worker := self._worker()) is not None and not worker.node.frozen:
             worker.node.freeze()
-            self.world.loop.call_later(self.world.chance.choice((5.0, 33.0, 45.0, 80.0)), worker.node.thaw)
+            self.world.loop.call_later(self.world.chance.choice((5.0, 33.0, 45.0, 80.0)), self._thaw_worker, worker)
+
+    def _thaw_worker(self, worker: Worker) -> None:
+        """Its processes go on in any order: executors may speak before their supervisor sees that its lease is over."""
+        if self.world.chance.random() < 0.7:
+            for executor in worker.executors:
+                if executor.node is not None:
+                    executor.node.thaw()
+        self.world.loop.call_later(self.world.chance.uniform(0.0, 1.0), worker.node.thaw)
 
     def freeze_server(self) -> None:
         if (server := self._server()) is not None and not server.node.frozen:

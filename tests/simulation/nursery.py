@@ -13,7 +13,7 @@ import msgspec
 from outlast.config import Config
 from outlast.model.messages import FromWorker, ToWorker, decode_to_worker, encode_frame
 from outlast.worker.connection import Connection
-from outlast.worker.control import FrameLine, Ready, TaskTerms, Terms
+from outlast.worker.control import Ended, FrameLine, Ready, TaskTerms, Terms
 from outlast.worker.core import ExecutorCore
 from outlast.worker.nursery import Nursery
 from outlast.worker.single import NUMBERS, Birth
@@ -27,7 +27,7 @@ LINE_SECONDS = 0.0005
 
 
 class SimulatedNursery(Nursery):
-    def __init__(self, worker: Worker, *_: Any, on_ended: Callable[[int, int | None], None], **__: Any) -> None:
+    def __init__(self, worker: Worker, *_: Any, on_ended: Callable[[Ended], None], **__: Any) -> None:
         parent = NODE.get()
         assert parent is not None
         self._worker = worker
@@ -78,7 +78,7 @@ class SimulatedNursery(Nursery):
 
     async def _tell(self, number: int) -> None:
         await asyncio.sleep(LINE_SECONDS)
-        self._ended(number, -9)
+        self._ended(Ended(number, -9))
 
     async def _run(self, node: Node, line: _Line) -> None:
         told = await line.get()
