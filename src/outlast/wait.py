@@ -181,9 +181,22 @@ def retrieve_token(token: TokenHandle | Token | str) -> Pending[Token]:
 
 
 def list_tokens(
-    *, status: Literal["WAITING", "COMPLETED", "TIMED_OUT"] | None = None, tag: str | None = None, idempotency_key: str | None = None
+    *,
+    status: Literal["WAITING", "COMPLETED", "TIMED_OUT"] | None = None,
+    tag: str | Sequence[str] | None = None,
+    idempotency_key: str | None = None,
+    created_from: datetime | None = None,
+    created_to: datetime | None = None,
+    period: str | None = None,
 ) -> Pages[Token]:
-    """All tokens, newest first; their outputs are only in `retrieve_token`."""
-    given: Mapping[str, str | None] = {"filter[status]": status, "filter[tags]": tag, "filter[idempotencyKey]": idempotency_key}
+    """Tokens that match, newest first: all filters, and one of the tags. Their outputs are only in `retrieve_token`."""
+    given: Mapping[str, str | None] = {
+        "filter[status]": status,
+        "filter[tags]": tag if tag is None or isinstance(tag, str) else ",".join(tag),
+        "filter[idempotencyKey]": idempotency_key,
+        "filter[createdAt][from]": None if created_from is None else str(round(created_from.timestamp() * 1_000)),
+        "filter[createdAt][to]": None if created_to is None else str(round(created_to.timestamp() * 1_000)),
+        "filter[createdAt][period]": period,
+    }
     query = {name: value for name, value in given.items() if value is not None}
     return Pages(lambda cursor: requests.list_tokens({**query, **({"page[after]": cursor} if cursor else {})}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,7 +87,9 @@ async def test_several_runs_wait_for_one_token_and_a_key_gives_the_same(address:
 
     async with open_house(address, tmp_path, travels=False) as house:
         await house.work()
-        token = await wait.create_token(idempotency_key="one")
+        token = await wait.create_token(idempotency_key="one", tags=["a"])
+        assert [t.id async for t in wait.list_tokens(tag=["a", "b"], period="1h")] == [token.id]
+        assert [t.id async for t in wait.list_tokens(created_to=datetime(2001, 1, 1, tzinfo=UTC))] == []
         assert (await wait.create_token(idempotency_key="one")).is_cached
         handles = [await asks.trigger(token.id) for _ in range(3)]
         await house.until("SELECT 1 FROM runs WHERE execution = 'SUSPENDED' GROUP BY env_id HAVING count(*) = 3")

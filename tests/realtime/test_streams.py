@@ -11,7 +11,7 @@ import msgspec
 
 from outlast.engine import streams as engine
 from outlast.model import limits
-from outlast.model.requests import AppendStream, Part
+from outlast.model.streams import AppendStream, Part
 from outlast.store import streams
 from tests.databases import Address
 from tests.realtime.house import ENV, PATIENCE, Live, open_live

@@ -11,8 +11,9 @@ from outlast.engine.rows import Rows
 from outlast.engine.view import View
 from outlast.model.journal import Entry, count_key, entry_id
 from outlast.model.refusal import Refusal
-from outlast.model.requests import Part, SideWrite
+from outlast.model.requests import SideWrite
 from outlast.model.run import Run
+from outlast.model.streams import Part
 
 
 def _needs_counts(s: SideWrite, wants: Rows) -> None:

@@ -162,26 +162,6 @@ class ChangeMetadata(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One chunk of a stream, as JSON. A `writer` numbers its parts from 0, so that what it sends again is dropped."""
-
-    body: str
-    id: str | None = None
-    writer: str | None = None
-    index: int = 0
-
-
-class AppendStream(msgspec.Struct, frozen=True, kw_only=True):
-    env_id: int
-    run_id: str
-    key: str
-    parts: list[Part] = []
-
-
-class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    next_seq: int
-
-
 class SideWrite(msgspec.Struct, frozen=True, kw_only=True):
     """Writes of an executing run to metadata or a stream; `whose` is self, parent, root or a run's id."""
 
@@ -375,15 +355,6 @@ class CreateToken(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_hash: str | None = None
     idempotency_key: str | None = None
     idempotency_ttl_ms: int = 0
-
-
-class CreateInputToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token that the first value sent to a run's input stream after the record `after` completes."""
-
-    run_id: str
-    key: str
-    after: int
-    token: CreateToken
 
 
 class TokenCreated(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from outlast.engine import streams as engine
 from outlast.engine.streams import INPUT
 from outlast.model.limits import MAX_APPEND_BYTES, MAX_CHUNK_BYTES
 from outlast.model.refusal import Refusal
-from outlast.model.requests import AppendStream, Part
+from outlast.model.streams import AppendStream, Part
 from outlast.server import body as bodies
 from outlast.server.api.runs import found
 from outlast.server.context import accepted, answer, of
