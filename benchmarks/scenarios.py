@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import schedules, subscribers, waits
+from benchmarks import dashboard, schedules, subscribers, waits
 from benchmarks.house import OUTLAST, House, pss_kb, queue_state, until
 from benchmarks.load import BODY, TRIGGER, Pipe, batch_body
 from benchmarks.seed import seed
@@ -203,6 +203,8 @@ SCENARIOS: dict[str, Callable[[House], Coroutine[Any, Any, Result]]] = {
     "subscribers_in_browsers": subscribers.in_browsers,
     "idle_subscribers": subscribers.idle_subscribers,
     "schedules": schedules.schedules,
+    "pages": dashboard.pages,
+    "viewers": dashboard.viewers,
     "memory": memory,
     "startup": startup,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -22,10 +22,19 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
-    """OpenTelemetry objects to use in executors."""
+    """OpenTelemetry objects to use in executors: what `instrumentors` trace inside a run is shown with it, and goes to `exporters`.
+
+    With OTEL_EXPORTER_OTLP_ENDPOINT set, spans and metrics go there too. Needs `pip install 'outlast[otel]'`.
+    """
 
     instrumentors: Sequence[Any] = ()
     exporters: Sequence[Any] = ()
+    metric_readers: Sequence[Any] = ()
+    resource: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+
+    @property
+    def is_asked_for(self) -> bool:
+        return bool(self.instrumentors or self.exporters or self.metric_readers)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypedDict
@@ -84,7 +85,18 @@ def body(payload: tuple[str | None, str], options: Mapping[str, Any]) -> dict[st
     attempt = current.attempt.get()
     if attempt is not None:
         wire["parentRunId"] = attempt.ctx.run.id
+    if (trace := _trace()) is not None:
+        wire["traceparent"] = trace
     return {"options": wire} if data is None else {"payload": data, "options": wire}
+
+
+def _trace() -> str | None:
+    """Where the caller is in a trace of OpenTelemetry, if it uses that: the run then belongs to it."""
+    opentelemetry = sys.modules.get("opentelemetry.trace")
+    context = opentelemetry.get_current_span().get_span_context() if opentelemetry is not None else None
+    return (
+        f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}" if context is not None and context.is_valid else None
+    )
 
 
 def _add(wire: dict[str, Any], name: str, value: Any) -> None:

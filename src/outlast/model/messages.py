@@ -205,7 +205,7 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempt: int
     at: int
     level: Literal["debug", "info", "warn", "error"]
-    source: Literal["logger", "logging", "stdout", "stderr", "system"]
+    source: Literal["logger", "logging", "stdout", "stderr", "system", "span"]
     message: str
     data: dict[str, Any] | None = None
 

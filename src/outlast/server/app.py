@@ -25,6 +25,7 @@ from outlast.server.api import (
     errors,
     idempotency,
     limits,
+    metrics,
     own,
     packets,
     queues,
@@ -271,6 +272,7 @@ _API: Table = [
     ("GET", "/api/outlast/v1/batches/{batch}/outcomes", batches.outcomes),
     ("GET", "/api/outlast/v1/runs/{run}/logs", own.logs),
     ("GET", "/api/outlast/v1/runs/{run}/history", own.history),
+    ("GET", "/metrics", metrics.show),
     ("GET", "/healthz", _healthy),
     ("GET", "/readyz", _ready),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from datetime import datetime
 from typing import Any, Literal
 
@@ -31,6 +32,10 @@ class KeyOptions(msgspec.Struct):
     scope: str | None = None
 
 
+# what is none is left out: the run then begins a trace of its own
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
 class TriggerOptions(msgspec.Struct, rename="camel"):
     """Trigger.dev's options by their wire names; what it does not know is ignored."""
 
@@ -56,6 +61,7 @@ class TriggerOptions(msgspec.Struct, rename="camel"):
     parent_run_id: str | None = None
     resume_parent_on_completion: bool | None = None
     detached: bool | None = None  # ours
+    traceparent: str | None = None  # ours: the trace it belongs to, as W3C writes it
 
 
 class TriggerBody(msgspec.Struct):
@@ -112,6 +118,7 @@ def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now
         metadata_type=metadata_type,
         max_duration_off=o.max_duration is None,
         trigger_function="trigger",
+        traceparent=o.traceparent if o.traceparent and _TRACEPARENT.fullmatch(o.traceparent) else None,
     )
     return Trigger(
         env_id=env_id,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from outlast.model.journal import MAX_ENTRIES, Entry
 from outlast.model.run import Execution, Run, Status
 from outlast.store import events, trace
@@ -40,6 +42,7 @@ def spans(tx: Connection, run: Run) -> list[Span]:
     known = {a.id for a in attempts}
     children = trace.children(tx, run.id, MAX_CHILDREN)
     found += _operations(trace.journals(tx, run.id, MAX_ENTRIES), children, known, run)
+    found += _told(trace.spans(tx, run.id, MAX_LINES), known)
     found += [_point(line, known) for line in trace.lines(tx, run.id, limit=MAX_LINES)]
     return found
 
@@ -124,6 +127,20 @@ def _name(entry: Entry) -> str:
             return f"wait {entry.label}"
         case _:
             return f"{entry.kind.replace('_', ' ')} {entry.label}" if entry.label != "batch" else entry.kind.replace("_", " ")
+
+
+def _told(lines: Sequence[Line], attempts: set[str]) -> list[Span]:
+    """Spans of OpenTelemetry and of `logger.trace`, below each other as they were. Their times are the worker's."""
+    found: list[tuple[Line, dict[str, Any]]] = [(line, msgspec.json.decode(line.data or "{}")) for line in lines]
+    home = {str(data.get("span.id")): f"l{line.seq}" for line, data in found}
+    spans = list[Span]()
+    for line, data in found:
+        above = home.get(str(data.get("span.parent"))) or (f"a{line.attempt}" if f"a{line.attempt}" in attempts else "run")
+        start, end = (data.get(name) if isinstance(data.get(name), int) else line.at for name in ("span.start", "span.end"))
+        kind = "http" if any(name.startswith(("http.", "url.")) for name in data) else "fn"
+        status = "bad" if data.get("span.status") == "bad" else "ok"
+        spans.append(Span(f"l{line.seq}", above, line.message[:200], kind, int(start or line.at), int(end or line.at), status))
+    return spans
 
 
 def _point(line: Line, attempts: set[str]) -> Span:

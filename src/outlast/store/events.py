@@ -38,7 +38,8 @@ def append_logs(tx: Connection, lines: Iterable[LogLine]) -> None:
 
 def logs(tx: Connection, run_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
     rows = tx.all(
-        "SELECT seq, attempt, at, level, source, message, data FROM logs WHERE run_id = :run_id AND seq > :after ORDER BY seq LIMIT :limit",
+        "SELECT seq, attempt, at, level, source, message, data FROM logs"
+        " WHERE run_id = :run_id AND seq > :after AND source <> 'span' ORDER BY seq LIMIT :limit",
         run_id=run_id, after=after, limit=limit,
     )  # fmt: skip
     return [

@@ -205,6 +205,12 @@ def counts(tx: Connection, queue_ids: Collection[int]) -> dict[int, tuple[int, i
     return {row[0]: (int(row[1]), int(row[2])) for row in rows}
 
 
+def oldest(tx: Connection, env_id: int) -> dict[int, int]:
+    """queue → place, a time, of its oldest entry"""
+    sql = "SELECT queue_id, min(head) FROM lanes WHERE env_id = :env AND queued > 0 AND head IS NOT NULL GROUP BY queue_id"
+    return {row[0]: int(row[1]) for row in tx.all(sql, env=env_id)}
+
+
 def by_key(tx: Connection, queue_id: int, limit: int) -> list[tuple[str, int, int, int | None]]:
     """(concurrency key, running, queued, place of the oldest entry) of a queue's keys, busiest first."""
     rows = tx.all(

@@ -86,6 +86,12 @@ def batch_counts(tx: Connection, batch_id: str) -> dict[str, int]:
     return dict(rows)
 
 
+def failures_since(tx: Connection, env_id: int, *, since: int) -> int:
+    """Runs made from then on that have failed."""
+    sql = "SELECT count(*) FROM failures WHERE env_id = :env AND run_id >= :from_id"
+    return int(tx.all(sql, env=env_id, from_id=first_id("run", since))[0][0])
+
+
 def failures(tx: Connection, env_id: int, *, since: int, limit: int, task: str | None = None) -> list[Failed]:
     """Runs that failed, newest first."""
     more, params = (" AND r.task = :task", {"task": task}) if task else ("", {})

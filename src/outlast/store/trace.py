@@ -70,6 +70,14 @@ def lines(
     return [Line(*row) for row in rows]
 
 
+def spans(tx: Connection, run_id: str, limit: int) -> list[Line]:
+    """What instrumented code and `logger.trace` told of themselves, in the order of their ends."""
+    rows = tx.all(
+        f"SELECT {_LINE} FROM logs l WHERE l.run_id = :run AND l.source = 'span' ORDER BY l.seq LIMIT :limit", run=run_id, limit=limit
+    )
+    return [Line(*row) for row in rows]
+
+
 def line(tx: Connection, run_id: str, seq: int) -> Line | None:
     rows = tx.all(f"SELECT {_LINE} FROM logs l WHERE l.run_id = :run AND l.seq = :seq", run=run_id, seq=seq)
     return Line(*rows[0]) if rows else None
@@ -99,7 +107,7 @@ def every_line(
 
 
 def _said(levels: list[str] | None, text: str | None) -> tuple[str, dict[str, object]]:
-    sql, params = "", dict[str, object]()
+    sql, params = " AND l.source <> 'span'", dict[str, object]()
     if levels:
         sql, params["levels"] = sql + " AND l.level {in:levels}", levels
     if text:

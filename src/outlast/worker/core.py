@@ -39,6 +39,7 @@ from outlast.model.messages import (
     ToWorker,
 )
 from outlast.tasks import registry
+from outlast.worker import telemetry
 from outlast.worker.attempt import AttemptRunner, Setting
 from outlast.worker.connection import Connection, ConnectionClosed, Outbox, SessionEnded
 from outlast.worker.ended import Ended
@@ -90,6 +91,7 @@ class ExecutorCore:
         self.has_joined = False  # on the connection of now, or of the last one
         self.on_exhausted: Callable[[], None] | None = None  # every thread is stuck: only a new process helps
         self.stuck: set[asyncio.Future[Any]] = set()  # threads whose runs were given up, and which still run
+        self.tracing = telemetry.start(config.telemetry, config.project)
         # a thread that waits keeps no slot, so there may be many more of them than slots
         self._setting = Setting(config, is_dev, ThreadPoolExecutor(MAX_THREADS, "outlast-task"), memory_bytes, alone)
         self.waits = Waits(self, limits)
@@ -252,7 +254,7 @@ class ExecutorCore:
         try:
             held.runner = self._runner(held)
             faults.point("run.before")
-            ended = await held.runner.run()
+            ended = await (held.runner.run() if self.tracing is None else self.tracing.traced(held.push, held.runner.run()))
             faults.point("run.after")
             return ended
         except Exception as error:  # a defect of ours: the run must end all the same

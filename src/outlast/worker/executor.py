@@ -74,6 +74,8 @@ async def _main(arguments: argparse.Namespace, found: Discovery, stderr: TextIO)
     Watchdog(executor.running).start()
     control.send(Ready(found.manifest, found.failures))
     await executor.run()
+    if core.tracing is not None and core.idle.is_set():
+        core.tracing.flush()
     # the supervisor is gone: nobody renews the lease any more, so nothing that runs here counts
     os._exit(0)
 

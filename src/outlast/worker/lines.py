@@ -22,7 +22,7 @@ MESSAGE_CHARS: Final = 512 * 1024
 MAX_DATA_CHARS: Final = 1_000  # of one value that is not plain
 
 Level = Literal["debug", "info", "warn", "error"]
-Source = Literal["logger", "logging", "stdout", "stderr", "system"]
+Source = Literal["logger", "logging", "stdout", "stderr", "system", "span"]
 
 
 class LogBuffer:
@@ -59,7 +59,7 @@ class LogBuffer:
                 self._lines.append(line)
                 self._chars += len(text)
             asked, self._is_asked = self._is_asked or self.at_once is not None, True
-        if self.echo is not None:
+        if self.echo is not None and source != "span":
             _echo(self.echo, line)
         if not asked and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._later)

@@ -95,6 +95,8 @@ async def _main(fd: int, found: Discovery, stderr: TextIO) -> None:
     serving = asyncio.get_running_loop().create_task(core.serve(connection, "", ""))
     await asyncio.wait([serving, asyncio.ensure_future(core.idle.wait())], return_when=asyncio.FIRST_COMPLETED)
     await core.outbox.flushed()
+    if core.tracing is not None:
+        core.tracing.flush()
     # not by returning: what is left of the code must not be unwound, and a thread of it not be waited for
     stderr.flush()
     os._exit(0)

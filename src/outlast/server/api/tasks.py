@@ -44,6 +44,7 @@ async def trigger(request: Request) -> Response:
     found = bodies.decode(raw, trigger_options.body_decoder)
     options = trigger_options.read_options(found.options)
     _header_keys(request, options)
+    options.traceparent = options.traceparent or request.headers.get("traceparent")
     now = context.engine.clock.now()
     if options.payload_type == packets.STORED:
         found = await with_upload(context, caller, found, options)
