@@ -5,30 +5,17 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from outlast.store import recordset
-from outlast.store.database import Answer, DatabaseError, DatabaseUnusable, Listener, Row, fill
+from outlast.store.database import Answer, DatabaseError, DatabaseUnusable, Listener, Row
+from outlast.store.dialect import named
+from outlast.store.pipelined import PipelinedConnection
 
 if TYPE_CHECKING:
     import psycopg
 
-FRAGMENTS = {
-    "identity": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-    "transaction_id": "xid8 NOT NULL DEFAULT pg_current_xact_id()",
-    "fillfactor_50": "WITH (fillfactor = 50)",
-    "fillfactor_70": "WITH (fillfactor = 70)",
-    "without_rowid": "",
-    "for_update": "FOR NO KEY UPDATE",
-    "skip_locked": "FOR NO KEY UPDATE SKIP LOCKED",
-    "least": "least",
-    "greatest": "greatest",
-}
-_PARAM = re.compile(r"(?<!:):(\w+)")
-_LIST = re.compile(r"\{in:(\w+)\}")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 CHANNEL = "outlast_wake"
 _TIMEOUTS = {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "60s"}
@@ -42,8 +29,6 @@ _NETWORK: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-Bulk = dict[tuple[Any, ...], bytes]  # statements of many rows, by what they do
-Expected = tuple["psycopg.Cursor[Row]", int, type[Exception], str]  # how many rows a statement must touch, or what is raised
 
 
 class Postgres:
@@ -67,12 +52,9 @@ class Postgres:
         self._url = url
         self.schema = schema
         self._lock = threading.Lock()
-        self._writer: psycopg.Connection[Row] | None = None
-        self._pipeline: psycopg.Pipeline | None = None
-        self._pipelines = ExitStack()
+        self._writer: PipelinedConnection | None = None
         self._idle: list[psycopg.Connection[Row]] = []
         self._closed = False
-        self._bulk: Bulk = {}
         # behind a pooler that gives out a connection for one transaction, nothing may be kept from one to the next
         self.is_pooled = False
         try:
@@ -105,7 +87,7 @@ class Postgres:
     def _settings(self, more: Mapping[str, str] = {}) -> dict[str, str]:
         return {"search_path": self.schema, **_TIMEOUTS, **more}
 
-    def _set(self, connection: PostgresConnection, more: Mapping[str, str] = {}) -> None:
+    def _set(self, connection: PostgresConnection | PipelinedConnection, more: Mapping[str, str] = {}) -> None:
         """For this transaction."""
         if self.is_pooled:
             settings = self._settings(more)
@@ -119,30 +101,30 @@ class Postgres:
             return round((theirs - (before + time.time()) / 2) * 1_000)
 
     @contextmanager
-    def transaction(self) -> Generator[PostgresConnection]:
-        """Always in pipeline mode: statements leave together with the next one whose rows are needed, the last with COMMIT."""
+    def transaction(self) -> Generator[PipelinedConnection]:
         with self._writing() as connection:
-            connection.send("BEGIN")
+            connection.begin()
             self._set(connection, _BY_KEY)
             yield connection
             connection.commit()
 
     @contextmanager
-    def single(self) -> Generator[PostgresConnection]:
+    def single(self) -> Generator[PipelinedConnection]:
         with self._writing() as connection:
             self._set(connection, _BY_KEY)
             yield connection
             connection.sync()
 
     @contextmanager
-    def _writing(self) -> Generator[PostgresConnection]:
+    def _writing(self) -> Generator[PipelinedConnection]:
         with self._lock:
             connection = None
             try:
                 yield (connection := self._connected())
             except self._psycopg.errors.DivisionByZero as error:
+                assert connection is not None
                 self._roll_back()
-                raise connection.unexpected() if connection is not None else self._translated(error) from error
+                raise connection.unexpected() from error
             except self._psycopg.Error as error:
                 self._drop_writer()  # in which state it is, only a new connection knows
                 raise self._translated(error) from error
@@ -150,31 +132,23 @@ class Postgres:
                 self._roll_back()
                 raise
 
-    def _connected(self) -> PostgresConnection:
+    def _connected(self) -> PipelinedConnection:
         if self._writer is None or self._writer.closed:
-            self._writer = self.connect(_BY_KEY)
-            # a committer that dies half-way is noticed by the pipeline's end; until then it stays in this mode
-            self._pipeline = self._pipelines.enter_context(self._writer.pipeline())
-        assert self._pipeline is not None
-        return PostgresConnection(self._writer, self._pipeline, self._bulk)
+            self._writer = PipelinedConnection(self.connect(_BY_KEY), prepares=not self.is_pooled)
+        return self._writer
 
     def _roll_back(self) -> None:
         try:
-            if self._writer is not None and self._pipeline is not None:
-                with suppress(self._psycopg.Error):  # what failed has ended the pipeline until here
-                    self._pipeline.sync()
-                self._writer.execute(b"ROLLBACK")
-                self._pipeline.sync()
+            if self._writer is not None:
+                self._writer.roll_back()
         except self._psycopg.Error:
             self._drop_writer()
 
     def _drop_writer(self) -> None:
-        writer, self._writer, self._pipeline = self._writer, None, None
+        writer, self._writer = self._writer, None
         if writer is not None:
             with suppress(self._psycopg.Error):
                 writer.close()
-        with suppress(self._psycopg.Error):
-            self._pipelines.close()
 
     @contextmanager
     def reading(self) -> Generator[PostgresConnection]:
@@ -184,7 +158,7 @@ class Postgres:
             except IndexError:
                 connection = self.connect()
             try:
-                found = PostgresConnection(connection, None, self._bulk)
+                found = PostgresConnection(connection)
                 if self.is_pooled:
                     with self._begun(found):
                         yield found
@@ -248,112 +222,26 @@ class Postgres:
 
 
 class PostgresConnection:
+    """For reads: each statement sees what is committed when it begins."""
+
     is_postgres = True
 
-    def __init__(self, connection: psycopg.Connection[Row], pipeline: psycopg.Pipeline | None, bulk: Bulk) -> None:
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
         self._connection = connection
-        self._bulk = bulk
-        self._pipeline = pipeline
-        self._expected: list[Expected] = []  # by the statement itself
-        self._looked_at: list[Expected] = []  # before the commit
 
     def execute(self, sql: str, /, **params: Any) -> int:
-        cursor = self._connection.execute(_named(sql), params or None)
-        if self._pipeline is not None:
-            self._pipeline.sync()
-        return cursor.rowcount
+        return self._connection.execute(named(sql), params or None).rowcount
 
     def send(self, sql: str, /, **params: Any) -> None:
-        self._connection.execute(_named(sql), params or None)
+        self._connection.execute(named(sql), params or None)
 
     def all(self, sql: str, /, **params: Any) -> list[Row]:
-        return self._connection.execute(_named(sql), params or None).fetchall()
+        return self._connection.execute(named(sql), params or None).fetchall()
 
     def ask(self, sql: str, /, **params: Any) -> Answer:
-        return self._connection.execute(_named(sql), params or None).fetchall
+        return self._connection.execute(named(sql), params or None).fetchall
 
-    def many(self, sql: str, rows: Sequence[Row], /, *, expect: int | None = None, otherwise: type[Exception] = AssertionError) -> None:
-        if not rows:
-            return
-        cursor = self._connection.cursor()
-        cursor.executemany(_positional(sql), rows)
-        if expect is not None:
-            self._looked_at.append((cursor, expect, otherwise, sql))
+    def many(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError("this connection only reads")
 
-    def insert(
-        self,
-        table: str,
-        columns: Sequence[str],
-        rows: Sequence[Row],
-        /,
-        *,
-        or_ignore: bool = False,
-        expect: int | None = None,
-        otherwise: type[Exception] = AssertionError,
-    ) -> None:
-        if rows:
-            statement = self._statement(recordset.insert, table, tuple(columns), or_ignore=or_ignore)
-            self._send_rows(statement, columns, rows, expect, otherwise)
-
-    def update(self, table: str, columns: Sequence[str], keys: Sequence[str], rows: Sequence[Row], /, *, expect: int | None = None) -> None:
-        if rows:
-            self._send_rows(self._statement(recordset.update, table, tuple(columns), tuple(keys)), [*columns, *keys], rows, expect)
-
-    def delete(self, table: str, keys: Sequence[str], rows: Sequence[Row], /, *, expect: int | None = None) -> None:
-        if rows:
-            self._send_rows(self._statement(recordset.delete, table, tuple(keys)), keys, rows, expect)
-
-    def _statement(self, make: Callable[..., str], table: str, *columns: tuple[str, ...], **options: Any) -> bytes:
-        key = (make, table, columns, *options.values())
-        found = self._bulk.get(key)
-        if found is None:
-            types: dict[str, str] = dict(self.all(recordset.TYPES, name=table))
-            found = self._bulk[key] = make(table, *columns, types=types, **options).encode()
-        return found
-
-    def _send_rows(
-        self, statement: bytes, columns: Sequence[str], rows: Sequence[Row], expect: int | None, otherwise: type[Exception] = AssertionError
-    ) -> None:
-        if expect is None:
-            self._connection.execute(statement, (recordset.encode(columns, rows),))
-        else:
-            cursor = self._connection.execute(_counted(statement), (recordset.encode(columns, rows), expect))
-            self._expected.append((cursor, expect, otherwise, statement.decode()))
-
-    def commit(self) -> None:
-        """All that was sent must have touched what it should, before anything is committed."""
-        if self._looked_at:
-            self.sync()
-        for cursor, expect, otherwise, sql in self._looked_at:
-            if cursor.rowcount != expect:
-                raise otherwise(f"{cursor.rowcount} rows touched instead of {expect}: {sql}")
-        self.send("COMMIT")
-        self.sync()
-
-    def unexpected(self) -> Exception:
-        """Of the first statement that did not touch the rows it should."""
-        for cursor, expect, otherwise, statement in self._expected:
-            if cursor.pgresult is None:  # those before it have theirs
-                return otherwise(f"other than {expect} rows touched: {statement}")
-        return AssertionError("a division by zero")
-
-    def sync(self) -> None:
-        """All that was sent has been done; an error of any of it is raised."""
-        assert self._pipeline is not None
-        self._pipeline.sync()
-
-
-@cache
-def _counted(statement: bytes) -> bytes:
-    return recordset.counted(statement.decode()).encode()
-
-
-@cache
-def _named(sql: str) -> bytes:
-    text = _LIST.sub(r"= ANY(:\1)", sql).replace("%", "%%")
-    return _PARAM.sub(r"%(\1)s", fill(text, FRAGMENTS)).encode()
-
-
-@cache
-def _positional(sql: str) -> bytes:
-    return fill(sql.replace("%", "%%"), FRAGMENTS).replace("?", "%s").encode()
+    insert = update = delete = many

@@ -39,11 +39,11 @@ def delete(table: str, keys: Sequence[str], *, types: Mapping[str, str]) -> str:
 
 def counted(statement: str) -> str:
     """The same, failing by a division by zero if it does not touch so many rows: to look at the count would cost a round trip."""
-    return f"WITH done AS ({statement} RETURNING 1) SELECT 1 / CAST(count(*) = %s AS int) FROM done"
+    return f"WITH done AS ({statement} RETURNING 1) SELECT 1 / CAST(count(*) = $2 AS int) FROM done"
 
 
 def _rows(columns: Sequence[str], types: Mapping[str, str]) -> str:
-    return f"json_to_recordset(%s::json) AS x({', '.join(f'{c} {types[c]}' for c in columns)})"
+    return f"json_to_recordset($1::json) AS x({', '.join(f'{c} {types[c]}' for c in columns)})"
 
 
 def _match(keys: Sequence[str]) -> str:
