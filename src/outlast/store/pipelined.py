@@ -201,7 +201,7 @@ class PipelinedConnection:
         if not statement.is_read:
             self._libpq.send_flush_request()
             self._flush()
-            while not statement.is_read:
+            while self._sent:  # all of them are answered in one go
                 self._read_one()
         return statement.rows
 
@@ -228,7 +228,8 @@ class PipelinedConnection:
             psycopg.Error: it failed.
         """
         result = self._result()
-        assert result is not None, "the server answered less than it was asked"
+        if result is None:
+            raise self._connection.OperationalError("the server closed the connection")
         statement = self._sent.popleft()
         status = result.status
         if status != self._status.PIPELINE_SYNC:
