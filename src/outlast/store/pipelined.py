@@ -53,7 +53,7 @@ class PipelinedConnection:
 
     is_postgres = True
 
-    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+    def __init__(self, connection: psycopg.Connection[Row], *, prepares: bool = True) -> None:
         from psycopg import pq
         from psycopg.adapt import PyFormat, Transformer
 
@@ -63,6 +63,7 @@ class PipelinedConnection:
         self._transformer = Transformer(connection)
         self._any = PyFormat.AUTO
         self._status = pq.ExecStatus
+        self._prepares = prepares  # not behind a pooler, where each transaction may meet another backend
         self._prepared: dict[Prepared, bytes] = {}
         self._names = 0
         self._sent: deque[Statement] = deque()  # and not read yet
@@ -181,7 +182,7 @@ class PipelinedConnection:
         transformer = self._transformer
         dumped = transformer.dump_sequence(values, [self._any] * len(values))
         types, formats = transformer.types or (), transformer.formats
-        if prepare:
+        if prepare and self._prepares:
             name = self._prepared.get((sql, types)) or self._prepare(sql, types)
             self._libpq.send_query_prepared(name, dumped, formats)
         else:
