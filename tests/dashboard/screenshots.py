@@ -51,7 +51,12 @@ async def furnish(house: House) -> dict[str, str]:
     await house.http.post("/api/v1/waitpoints/tokens", json={"timeout": "1h", "tags": ["approve:refund"]})
     queues = (await house.http.get("/api/v1/queues?perPage=100")).json()["data"]
     crm = next(q["id"] for q in queues if q["name"] == "crm")
+    channel = {"name": "operations", "type": "email", "target": "ops@example.com", "events": ["run.failed", "queue.latency"]}
+    await house.http.post("/api/outlast/v1/alerts", json=channel)
+    error, ignored, *_ = (await house.http.get("/api/outlast/v1/errors")).json()["data"]
+    await house.http.post(f"/api/outlast/v1/errors/{ignored['id']}", json={"action": "ignore", "until": "7d"})
     return {
+        "error": error["id"],
         "run": failed,
         "batch": batch.json()["batchId"],
         "token": token.json()["id"],
@@ -62,10 +67,10 @@ async def furnish(house: House) -> dict[str, str]:
 def pages(ids: dict[str, str]) -> dict[str, str]:
     run = f"/runs/{ids['run']}"
     observe = ("runs", "tasks", "test", "errors", "logs")
-    operate = ("queues", "schedules", "batches", "tokens", "bulk", "env-vars", "deployments", "workers", "api-keys", "settings")
+    operate = ("queues", "schedules", "batches", "tokens", "bulk", "env-vars", "deployments", "workers", "alerts", "api-keys", "settings")
     return {
         "home": "/", **{name: f"/{name}" for name in (*observe, *operate)}, "run": run, "run-logs": f"{run}?tab=logs",
-        "run-details": f"{run}?tab=details",
+        "run-details": f"{run}?tab=details", "run-streams": f"{run}?tab=streams", "error": f"/errors/{ids['error']}",
         "task": "/tasks/emails.send", "test-form": "/test/emails.send", "test-json": "/test/emails.send?mode=json",
         "queue": f"/queues/{ids['queue']}", "batch": f"/batches/{ids['batch']}", "token": f"/tokens?id={ids['token']}",
         "schedule-new": "/schedules/new?task=reports.nightly&cron=0+9+*+*+1-5&timezone=Europe/Berlin",
