@@ -39,10 +39,14 @@ def for_(
     months: int = 0,
     years: int = 0,
     key: str | None = None,
+    idempotency_key: str | Sequence[str] | None = None,
+    idempotency_key_ttl: str | None = None,
 ) -> Pending[None]:
     """Wait for a time; all units add up. The end is fixed when it begins, by the server's clock, and never moves.
 
-    Months and years are those of the calendar, in UTC: a month after 31 January is the last of February.
+    Months and years are those of the calendar, in UTC: a month after 31 January is the last of February. With an idempotency key
+    that was used within its time (30 days, unless said otherwise) the wait ends when that one does, or did: an attempt that begins
+    anew does not wait again.
 
     Raises:
         InvalidValue: a negative time, or more than ten years.
@@ -55,11 +59,19 @@ def for_(
         raise InvalidValue(f"wait.for_: the time must be 0 to ten years, and is {total / 1_000:g} seconds and {of_calendar} months")
     if of_calendar != int(of_calendar):
         raise InvalidValue("wait.for_: months and years are whole numbers")
-    return _wait("wait.for_(…)", "for", {"ms": round(total), **({"months": int(of_calendar)} if of_calendar else {})}, key)
+    args = {"ms": round(total), **({"months": int(of_calendar)} if of_calendar else {})}
+    return _wait("wait.for_(…)", "for", args, key, idempotency_key, idempotency_key_ttl)
 
 
-def until(date: datetime, *, throw_if_in_the_past: bool = False, key: str | None = None) -> Pending[None]:
-    """Wait until a moment. One in the past is over at once.
+def until(
+    date: datetime,
+    *,
+    throw_if_in_the_past: bool = False,
+    key: str | None = None,
+    idempotency_key: str | Sequence[str] | None = None,
+    idempotency_key_ttl: str | None = None,
+) -> Pending[None]:
+    """Wait until a moment. One in the past is over at once. The idempotency key is as for `wait.for_`.
 
     Raises:
         InvalidValue: a date without a zone.
@@ -69,11 +81,16 @@ def until(date: datetime, *, throw_if_in_the_past: bool = False, key: str | None
     if date.tzinfo is None:
         raise InvalidValue(f"wait.until: {date.isoformat()} has no time zone: use datetime(…, tzinfo=UTC)")
     strict = {"strict": 1} if throw_if_in_the_past else {}
-    return _wait("wait.until(…)", "until", {"until": round(date.timestamp() * 1_000), **strict}, key)
+    args = {"until": round(date.timestamp() * 1_000), **strict}
+    return _wait("wait.until(…)", "until", args, key, idempotency_key, idempotency_key_ttl)
 
 
-def _wait(call: str, label: str, args: dict[str, int], key: str | None) -> Pending[None]:
+def _wait(
+    call: str, label: str, args: dict[str, Any], key: str | None, idempotency_key: str | Sequence[str] | None, ttl: str | None
+) -> Pending[None]:
     here = durable.required(call)
+    if idempotency_key is not None:
+        args = {**args, "key": str(hashed(idempotency_key)), "key_ttl_ms": durable.timeout_ms(ttl, f"{call}: idempotency_key_ttl")}
     # not the time itself: code that computes it from the clock would compute another one, and the recorded end counts
     slot = here.slot("wait", label, key, "", call)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outlast import runs, step, task, wait
+from outlast import Retry, runs, step, task, wait
 from outlast.errors import InvalidValue, Unprocessable, WaitTimedOut
 from outlast.results import TimedOut
 from tests.databases import Address
@@ -177,3 +178,26 @@ async def test_a_date_in_the_past_is_refused_when_asked_and_the_refusal_is_recor
         await house.work(replay_every_wait=True)
         assert "in the past" in await late.trigger_and_wait().unwrap()
         assert len(tries) == 2
+
+
+@pytest.mark.parametrize("ttl", [None, "2h"])
+async def test_a_wait_whose_key_was_used_is_not_waited_for_again(address: Address, tmp_path: Path, ttl: str | None) -> None:
+    """features.md 4.1 and 4.2."""
+    waited: list[float] = []
+
+    @task(retry=Retry(max_attempts=3, min_timeout=0.001))
+    async def again() -> list[float]:
+        began = house.clock.at
+        await wait.for_(days=1, idempotency_key="pause", idempotency_key_ttl=ttl)
+        middle = house.clock.at
+        await wait.until(datetime.fromtimestamp(middle / 1_000, UTC) + timedelta(hours=1), idempotency_key=["pause", "until"])
+        waited.extend([(middle - began) / 3_600_000, (house.clock.at - middle) / 3_600_000])
+        if len(waited) < 4:
+            raise RuntimeError("once more")
+        return waited
+
+    async with open_house(address, tmp_path) as house:
+        await house.work()
+        assert await again.trigger_and_wait().unwrap() == [24, 1, 24 if ttl else 0, 0]
+        waited.clear()
+        assert (await again.trigger_and_wait().unwrap())[:2] == [24, 1], "inside a task a raw key counts within its run"

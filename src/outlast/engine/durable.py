@@ -34,6 +34,7 @@ from outlast.model.run import Execution, Run, Status
 from outlast.store import batches, journal, runs
 from outlast.store.database import Connection, Later
 
+WAITS = "waitpoint/datetime"  # no task's id: the keys of waits share a table with those of runs; what such a key holds is an end
 CANCEL_BATCH = "cancel_batch"  # a work item: some hundred runs per transaction
 
 
@@ -42,6 +43,8 @@ def _needs_entry(item: Record | Forsake, wants: Rows) -> None:
     key = item.entry.key if isinstance(item, Record) else item.key
     wants.entries.add(entry_id(item.run_id, item.journal, key))
     if isinstance(item, Record):
+        if item.wait_key is not None:
+            wants.keys.add((item.wait_key[0], WAITS, item.wait_key[1]))
         if item.entry.kind == "continue":
             wants.runs.add(item.run_id)
             wants.data.add(item.run_id)
@@ -119,9 +122,26 @@ def _made(view: View, run: Run, r: Record) -> Entry | Refusal:
         return streams.wait_for(view, run, r.entry, r.input)
     if r.token_id is not None:
         return tokens.wait_for(view, run, r.entry, r.token_id, f"{run.journal}:{r.entry.key}")
-    if r.entry.kind == "wait" and r.entry.due_at is not None and r.entry.due_at > view.now:
-        return view.record(run, replace(r.entry, status="pending"))
+    if r.entry.kind == "wait" and r.entry.due_at is not None:
+        due_at = _due_at(view, r.entry.due_at, r.wait_key)
+        if due_at > view.now:
+            return view.record(run, replace(r.entry, due_at=due_at, status="pending"))
     return view.record(run, r.entry)
+
+
+def _due_at(view: View, due_at: int, key: tuple[int, str, int] | None) -> int:
+    """A wait whose key was used ends when that one ended: over, it is passed over."""
+    if key is None:
+        return due_at
+    env_id, hash_, ttl_ms = key
+    taken = (env_id, WAITS, hash_)
+    holder = view.keys.get(taken)
+    if holder is not None and holder[1] > view.now:
+        return int(holder[0])
+    expires_at = view.now + ttl_ms
+    view.keys[taken] = (str(due_at), expires_at)
+    view.writes.keys.append((*taken, str(due_at), expires_at, holder[0] if holder is not None else None))
+    return due_at
 
 
 def fence(run: Run, epoch: int, journal: int) -> Refusal | None:

@@ -301,6 +301,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     items: list[Trigger | tuple[str, str]] = []  # of a batch; (task, error) for one that cannot be triggered
     token_id: str | None = None
     input: str | None = None  # key of an input stream, whose next record is waited for
+    wait_key: tuple[int, str, int] | None = None  # environment, hash and time to live of the key of a wait for time
 
 
 class Forsake(msgspec.Struct, frozen=True, kw_only=True):

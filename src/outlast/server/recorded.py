@@ -12,7 +12,7 @@ from outlast.engine.streams import INPUT
 from outlast.model.duration import add_months
 from outlast.model.failure import Failure
 from outlast.model.journal import MAX_VALUE_BYTES, REFUSED, Entry
-from outlast.model.limits import MAX_BATCH_ITEMS, MAX_FUTURE_MS, TASK_ID
+from outlast.model.limits import IDEMPOTENCY_TTL_MS, MAX_BATCH_ITEMS, MAX_FUTURE_MS, TASK_ID
 from outlast.model.messages import Op
 from outlast.model.requests import Record, Trigger
 from outlast.model.result import encode_failure
@@ -52,7 +52,7 @@ def _record(op: Op, entry: Entry, env_id: int, now: int) -> Record:
                 raise Problem(422, f"a batch has 1 to {MAX_BATCH_ITEMS} items")
             return replace(record, items=[_item(env_id, item, now) for item in cast("list[Any]", items)])
         case "wait":
-            return record
+            return replace(record, wait_key=_wait_key(args, env_id))
         case "token" if "input" in args:
             return replace(record, input=INPUT + stream_key(str(args["input"])))
         case "token":
@@ -61,6 +61,14 @@ def _record(op: Op, entry: Entry, env_id: int, now: int) -> Record:
             return replace(record, entry=_done(op, entry, args, now))
         case "count":
             raise Problem(422, "counts are kept by the server")
+
+
+def _wait_key(args: dict[str, Any], env_id: int) -> tuple[int, str, int] | None:
+    key = trigger_options.idempotency_key(args.get("key"))
+    ttl_ms = IDEMPOTENCY_TTL_MS if args.get("key_ttl_ms") is None else int(args["key_ttl_ms"])
+    if not 0 < ttl_ms <= MAX_FUTURE_MS:
+        raise Problem(422, "idempotency_key_ttl must be more than nothing, and ten years at most")
+    return None if key is None else (env_id, key, ttl_ms)
 
 
 def _due_at(op: Op, now: int) -> int | None:
