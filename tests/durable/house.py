@@ -16,8 +16,10 @@ from outlast.client import connection as connections
 from outlast.client.address import Address as ServerAddress
 from outlast.client.connection import Connection as Client
 from outlast.config import Config
+from outlast.engine import sessions
 from outlast.model.manifest import PROTOCOL, Manifest, QueueDefinition
 from outlast.model.messages import FromWorker, Hello, Lost, Op, ToWorker, Welcome
+from outlast.model.requests import CloseSession
 from outlast.server.connected import ConnectionClosed as ServerSideClosed
 from outlast.server.runtime import ENVIRONMENTS, Options, Runtime
 from outlast.store.database import Connection as StoreConnection
@@ -142,6 +144,21 @@ class House:
         if connection.died.is_set():
             await self._supervisor.send([Lost(core.name, -9)])
             await self.work(**options)
+
+    async def lose(self, core: ExecutorCore) -> None:
+        """The supervisor says that this executor died. It goes on, and knows nothing of it."""
+        assert self._supervisor is not None
+        await self._supervisor.send([Lost(core.name, -9)])
+
+    async def sleep(self) -> None:
+        """So long that the worker's lease is over, and what its executors hold with it. The next one to work begins a session."""
+        assert self._welcome is not None and self.runtime.upkeep is not None
+        await self.runtime.engine.call(sessions.close_session, CloseSession(session=self._welcome.session, lapsed=False))
+        await self.runtime.upkeep.sessions()
+        for core in self.cores:
+            core.abandon_all()
+            core.drain()
+        self._supervisor = None
 
     def retire(self) -> None:
         """The executors of now take nothing more: the next one is alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy
 import sqlalchemy.orm
 
-from outlast import Retry, idempotency_key, queue, runs, step, sync, task, wait
+from outlast import Retry, RunContext, idempotency_key, queue, runs, step, sync, task, wait
 from outlast.errors import RecursiveWaitDeadlock
 from tests.databases import Address
 from tests.durable.house import open_house
@@ -102,6 +103,67 @@ async def test_22_parent_and_child_in_one_slot_complete_and_a_circle_is_refused(
             made = await parent.trigger_and_wait(idempotency_key=idempotency_key("me", scope="global"), **options)
         assert made.output == [False, "RECURSIVE_WAIT_DEADLOCK"]
         assert len(caught) == 1 and "could never end" in caught[0]  # no retry would help
+
+
+async def test_26_a_worker_that_comes_back_too_late_changes_nothing(address: Address, tmp_path: Path) -> None:
+    """Two executions do the effect; the service that is called can tell by the key, the journal has one result."""
+    told: list[tuple[str, asyncio.Event]] = []
+
+    async def pays() -> int:
+        told.append((step.idempotency_key, asyncio.Event()))
+        n = len(told)
+        await told[-1][1].wait()
+        ended.append(n)
+        return n
+
+    @task
+    async def program() -> list[int]:
+        first = await step("pay", pays)
+        return [first, await step("after", len, [1])]
+
+    ended: list[int] = []
+    async with open_house(address, tmp_path) as house:
+        await house.work()
+        handle = await program.trigger()
+        await seen(lambda: len(told) == 1)
+        zombie = house.cores[0]
+        await house.work()
+        zombie.drain()
+        await house.lose(zombie)  # its connection stands, and it does not know
+        await seen(lambda: len(told) == 2)
+        told[0][1].set()  # what it writes now is refused
+        await seen(lambda: 1 in ended and not zombie.held)
+        told[1][1].set()
+        assert (await runs.poll(handle)).output == [2, 1]
+        assert told[0][0] == told[1][0] and ended == [1, 2]
+
+
+async def test_28_a_laptop_that_slept_goes_on_by_its_journals(address: Address, tmp_path: Path) -> None:
+    """Its lease is over, and so is what it held; its runs are not, and one that only waited has lost no attempt."""
+    began: list[str] = []
+
+    @task
+    async def program(payload: str, ctx: RunContext) -> list[Any]:
+        began.append(payload)
+        await step("first", began.append, "step")
+        return [await wait.for_token(payload).unwrap(), ctx.attempt.number]
+
+    async with open_house(address, tmp_path, env="dev", travels=False) as house:
+        await house.work()
+        token = await wait.create_token()
+        handle = await program.trigger(token.id)
+        await house.until("SELECT 1 FROM runs WHERE execution = 'SUSPENDED'")
+        await house.sleep()
+        await house.work()
+        await wait.complete_token(token, "awake")
+        assert (await runs.poll(handle)).output == ["awake", 1]
+        assert began == [token.id, "step", token.id]
+
+
+async def seen(ready: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not ready():
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("name", ["", "n" * 257, "a\x00b", "\ud800"])
