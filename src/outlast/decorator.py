@@ -27,6 +27,7 @@ class TaskOptions(TypedDict, total=False):
     """What `@task(…)` takes. `max_duration` is seconds of active time per attempt (None: no limit, the default).
 
     `retry_journal="keep"`: an attempt begins with all that went well in the ones before it, not only with their steps.
+    `cancel_children_on_retry`: what a failed attempt has triggered is cancelled when another begins, save runs with an idempotency key.
     `isolation="process"`: each run has a process of its own, which may crash, hang or be killed alone; `machine` limits its memory.
     """
 
@@ -41,6 +42,7 @@ class TaskOptions(TypedDict, total=False):
     json_schema: dict[str, Any]
     isolation: Literal["process"] | None
     retry_journal: Literal["keep"] | None
+    cancel_children_on_retry: bool
     singleton: Literal["skip", "queue", "cancel_previous"]
 
 
@@ -188,6 +190,7 @@ def _checked(options: dict[str, Any]) -> Options:
         ttl_ms=None if options.get("ttl") is None else ttl_ms(options["ttl"], "ttl"),
         json_schema=options.get("json_schema"),
         isolation=_isolation(options.get("isolation")),
+        cancels_children=bool(options.get("cancel_children_on_retry")),
         keeps_journal=_keeps(options.get("retry_journal")),
         singleton=_singleton(options.get("singleton")),
     )

@@ -54,6 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     scheduled: bool = False  # its payload is made by schedules
     isolation: Literal["process"] | None = None  # a process for each run
     keeps_journal: bool = False  # over a failed attempt, not only its steps
+    cancels_children: bool = False  # of an attempt that is tried again
     singleton: Literal["skip", "queue", "cancel_previous"] | None = None  # what becomes of a run while another is not over
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from outlast import Retry, Task, queues, retry, run, step, task, tasks, wait
+from outlast import BatchItem, Retry, RunContext, Task, queues, retry, run, runs, step, task, tasks, wait
 from outlast.errors import ConfigurationError
 from tests.databases import Address
 from tests.durable.house import House, open_house
@@ -102,3 +103,38 @@ async def test_kept_over_crashes_at_every_operation(address: Address, tmp_path: 
 def test_another_word_is_refused() -> None:
     with pytest.raises(ConfigurationError, match='use "keep"'):
         task(id="x", retry_journal="all")(lambda: None)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("pause", [0.001, 60.0])
+async def test_23_children_of_a_failed_attempt_are_cancelled_when_the_task_says_so(address: Address, tmp_path: Path, pause: float) -> None:
+    retry = Retry(max_attempts=2, min_timeout=pause, max_timeout=pause, randomize=False)
+
+    @task
+    async def child(payload: str, ctx: RunContext) -> None:
+        await wait.for_(days=30)
+
+    async def waits(name: str) -> None:
+        await child.trigger_and_wait(name)
+
+    @task(retry=retry, cancel_children_on_retry=True)
+    async def parent(ctx: RunContext) -> str:
+        await child.trigger("keyed", idempotency_key="k", tags="left")
+        if ctx.attempt.number == 2:
+            return "done"
+        await child.trigger("detached", detached=True, tags="left")
+        await child.trigger("plain", tags="gone")
+        await child.batch_trigger([BatchItem("batch", tags="gone"), BatchItem("batch", tags="gone")])
+        waiting = asyncio.ensure_future(waits("waited for"))
+        await wait.for_(hours=1)
+        try:
+            raise RuntimeError("once")
+        finally:
+            assert not waiting.done()
+
+    async with open_house(address, tmp_path) as house:
+        await house.work()
+        handle = await parent.trigger()
+        assert (await runs.poll(handle)).output == "done"
+        await house.until("SELECT 1 FROM (SELECT count(*) AS n FROM runs WHERE status = 'CANCELED') found WHERE n = 4")
+        found = [run async for run in runs.list(tag="left")]
+        assert len(found) == 2 and all(run.status != "CANCELED" for run in found)

@@ -230,23 +230,33 @@ def forsake(view: View, f: Forsake) -> None:
     if run is None or fence(run, f.epoch, f.journal) is not None:
         return
     entry = view.entry(entry_id(f.run_id, f.journal, f.key))
-    if entry is None or entry.status not in ("pending", "abandoned"):
+    if entry is None or (entry.status not in ("pending", "abandoned") and entry.kind not in ("trigger", "batch")):
         return
     if f.cancel and entry.ref is not None:
-        _cancel_made(view, run, entry)
+        _cancel_made(view, run, entry, again=f.again)
     if entry.status == "pending":
         view.rewrite(run, replace(entry, status="abandoned"))
 
 
-def _cancel_made(view: View, run: Run, entry: Entry) -> None:
+def _cancel_made(view: View, run: Run, entry: Entry, *, again: bool) -> None:
     """The runs of an operation nobody needs any more. One that others made by the same idempotency key is theirs."""
     assert entry.ref is not None
-    if entry.kind == "batch_and_wait":
+    if entry.kind in ("batch", "batch_and_wait"):
         view.writes.work.append((view.new_id("work"), CANCEL_BATCH, entry.ref, view.now))
-    elif entry.kind == "trigger_and_wait":
+    elif entry.kind in ("trigger", "trigger_and_wait"):
         child = view.run(entry.ref, run.env_id)
-        if child is not None and not child.is_final and (child.parent_id, child.parent_key) == (run.id, f"{run.journal}:{entry.key}"):
+        parent_key = f"{run.journal}:{entry.key}" if entry.kind == "trigger_and_wait" else None
+        if child is None or child.is_final or (child.parent_id, child.parent_key) != (run.id, parent_key):
+            return
+        if not (again and (child.detached or _has_key(view, child))):
             view.apply(lifecycle.cancel(child, reason=f"its parent {run.id} needs it no more", now=view.now))
+
+
+def _has_key(view: View, child: Run) -> bool:
+    data = view.data.get(child.id)
+    if data is None:
+        raise NeedsLock(Rows(data={child.id}))
+    return data.options.idempotency_key_hash is not None
 
 
 def _needs_unanswered(s: Suspend, wants: Rows) -> None:

@@ -135,7 +135,7 @@ class Op(Message, tag="op", frozen=True, array_like=True):
 class Abandoned(Message, tag="abandoned", frozen=True, array_like=True):
     """Nobody waits for this operation any more: another execution must not be given its result either.
 
-    `cancel`: the runs it made are cancelled.
+    `cancel`: the runs it made are cancelled. `again`: but not one with an idempotency key, by which the next attempt finds it.
     """
 
     n: int
@@ -144,6 +144,7 @@ class Abandoned(Message, tag="abandoned", frozen=True, array_like=True):
     journal: int
     key: str
     cancel: bool = False
+    again: bool = False
 
 
 class Blocked(Message, tag="blocked", frozen=True, array_like=True):

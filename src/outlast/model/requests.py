@@ -305,13 +305,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Forsake(msgspec.Struct, frozen=True, kw_only=True):
-    """The code stopped waiting for an operation. `cancel`: the runs it made are of no use any more."""
+    """The code stopped waiting for an operation. `cancel`: the runs it made are of no use any more. `again`: save those with a key."""
 
     run_id: str
     epoch: int
     journal: int
     key: str
     cancel: bool = False
+    again: bool = False
 
 
 class Suspend(msgspec.Struct, frozen=True, kw_only=True, gc=False):

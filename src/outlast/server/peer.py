@@ -109,7 +109,8 @@ class Peer:
             case Awake():
                 self._submit(durable.wake, Wake(run_id=message.run_id, epoch=message.epoch), message.n, message.run_id, message.epoch)
             case Abandoned():
-                item = Forsake(run_id=message.run_id, epoch=message.epoch, journal=message.journal, key=message.key, cancel=message.cancel)
+                m = message
+                item = Forsake(run_id=m.run_id, epoch=m.epoch, journal=m.journal, key=m.key, cancel=m.cancel, again=m.again)
                 self._submit(durable.forsake, item, message.n, message.run_id, message.epoch)
             case Release():
                 self._release(message)

@@ -361,6 +361,8 @@ class AttemptRunner:
         if isinstance(error, JournalMismatch):
             failure = replace(failure, code=error.code)
         if delay is not None:
+            if self.task.options.cancels_children and isinstance(self.attempt.durable, Journal):
+                self.attempt.durable.leave_children()
             return Ended("retry", error=failure, retry_delay_ms=delay)
         await self._observe("on_failure", error=error)
         await self._observe("on_complete", result={"ok": False, "error": error})

@@ -217,6 +217,14 @@ class Journal(Delivery):
         self.past.check("r", slot, "retry_journal")
         self.take(slot, dict)
 
+    def leave_children(self) -> None:
+        """The attempt has failed and another will make its own. Those that have an idempotency key are found again and go on."""
+        keeps = KEEP in self.past.recorded
+        known = self.past.recorded.values()
+        made = [e.key for e in known if e.status == "pending" or (not keeps and e.kind in ("trigger", "batch"))]
+        for key in {**dict.fromkeys(made), **dict.fromkeys(self._waiting)}:
+            self._link.abandoned(key, True, again=True)
+
     async def settled(self) -> None:
         """Until the values that the code took are durable. What a step does with them, it must do with the same ones in a replay."""
         while self._marks:

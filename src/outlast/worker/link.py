@@ -16,7 +16,7 @@ class Link(Protocol):
     """What the journal says to the server, through the executor."""
 
     def operation(self, slot: Slot, args: dict[str, Any]) -> None: ...
-    def abandoned(self, key: str, cancel: bool) -> None: ...
+    def abandoned(self, key: str, cancel: bool, again: bool = False) -> None: ...
     def blocked(self, seen: int, unanswered: list[str]) -> None: ...
     def awake(self) -> None: ...
     def resumed(self) -> None: ...
@@ -57,10 +57,10 @@ class RunLink:
                 )
             )  # fmt: skip
 
-    def abandoned(self, key: str, cancel: bool) -> None:
+    def abandoned(self, key: str, cancel: bool, again: bool = False) -> None:
         push = self._held.push
         if self._is_open:
-            self._writer.send(Abandoned(self._writer.next_number(), push.run_id, push.epoch, push.journal, key, cancel))
+            self._writer.send(Abandoned(self._writer.next_number(), push.run_id, push.epoch, push.journal, key, cancel, again))
 
     def blocked(self, seen: int, unanswered: list[str]) -> None:
         push = self._held.push
