@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from outlast.engine import attempts, triggers
 from outlast.engine.queues import pause_queue
+from outlast.model.flow import PauseQueue
 from outlast.model.manifest import QueueDefinition, TaskDefinition
-from outlast.model.requests import Complete, PauseQueue, Trigger
+from outlast.model.requests import Complete, Trigger
 from outlast.model.result import Result
 from tests.databases import Address
 from tests.engine.house import House, open_house

@@ -6,9 +6,10 @@ import asyncio
 from collections import Counter
 
 from outlast.engine import queues, sessions
+from outlast.model.flow import OverrideLimit, PauseEnvironment, PauseQueue
 from outlast.model.manifest import Manifest, QueueDefinition, TaskDefinition
 from outlast.model.refusal import Refusal
-from outlast.model.requests import OpenSession, OverrideLimit, PauseEnvironment, PauseQueue
+from outlast.model.requests import OpenSession
 from outlast.store import catalog
 from tests.databases import Address
 from tests.engine.house import House, open_house

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from outlast.engine import tokens, triggers
 from outlast.engine.upkeep import Upkeep
-from outlast.model.requests import BatchCreated, CompleteToken, CreateBatch, CreateToken
+from outlast.model.requests import BatchCreated, CreateBatch
+from outlast.model.token import CompleteToken, CreateToken
 from tests.engine.house import House
 
 DAY = 86_400

@@ -8,7 +8,8 @@ import pytest
 
 from outlast.engine import durable, tokens
 from outlast.model.journal import Entry, OpKind
-from outlast.model.requests import CreateToken, Record, Suspend, Trigger
+from outlast.model.requests import Record, Suspend, Trigger
+from outlast.model.token import CreateToken
 from outlast.store import check
 from outlast.store.check import RULES, Violation
 from tests.databases import Address

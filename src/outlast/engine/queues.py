@@ -5,8 +5,8 @@ from __future__ import annotations
 from outlast.engine.operation import operation
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
+from outlast.model.flow import OverrideLimit, PauseEnvironment, PauseQueue, ReopenQueue
 from outlast.model.refusal import Refusal
-from outlast.model.requests import OverrideLimit, PauseEnvironment, PauseQueue, ReopenQueue
 from outlast.store import catalog
 
 

@@ -15,9 +15,9 @@ from outlast.model.change import Change
 from outlast.model.journal import Entry
 from outlast.model.limits import MAX_STREAM_BYTES, MAX_STREAMS
 from outlast.model.refusal import Refusal
-from outlast.model.requests import TokenCreated
 from outlast.model.run import Run
 from outlast.model.streams import Appended, AppendStream, CreateInputToken, Part
+from outlast.model.token import TokenCreated
 from outlast.store import journal, streams
 from outlast.store.streams import Chunk, Id, Stream
 

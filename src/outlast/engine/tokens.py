@@ -10,9 +10,9 @@ from outlast.engine.view import View
 from outlast.model.failure import Failure
 from outlast.model.journal import Entry, EntryStatus
 from outlast.model.refusal import Refusal
-from outlast.model.requests import CompleteToken, CreateToken, TimeOutToken, TokenCreated
 from outlast.model.result import encode_failure
 from outlast.model.run import Run
+from outlast.model.token import CompleteToken, CreateToken, TimeOutToken, TokenCreated
 from outlast.store import journal
 from outlast.store.waitpoints import Token, TokenStatus
 

@@ -13,20 +13,10 @@ from outlast.engine import attempts, batches, bulk, control, due, durable, gates
 from outlast.engine.engine import Engine
 from outlast.engine.view import WAIT_TIMER
 from outlast.model.bulk import StepBulk
-from outlast.model.flow import Admit, Backfill, Fire, RateOpens
+from outlast.model.flow import Admit, Backfill, Fire, RateOpens, ReopenQueue
 from outlast.model.limits import LEASE_MS, STREAMS_KEPT_MS, TICKS_KEPT_MS, UPKEEP_MS
-from outlast.model.requests import (
-    AbortBatch,
-    CancelChildren,
-    CloseSession,
-    DropWork,
-    Due,
-    Lose,
-    ReopenQueue,
-    TimeOutToken,
-    Unpark,
-    WaitOver,
-)
+from outlast.model.requests import AbortBatch, CancelChildren, CloseSession, DropWork, Due, Lose, Unpark, WaitOver
+from outlast.model.token import TimeOutToken
 from outlast.store import batches as batches_store
 from outlast.store import bulk as bulk_store
 from outlast.store import catalog, events, idempotency, lanes, runs, timers, waitpoints

@@ -1,4 +1,4 @@
-"""What the engine is asked about schedules and flow: one struct an operation."""
+"""What the engine is asked about schedules, queues and flow: one struct an operation."""
 
 from __future__ import annotations
 
@@ -65,3 +65,31 @@ class Backfill(msgspec.Struct, frozen=True, kw_only=True):
     after: int
     until: int
     work_id: str | None = None  # None: begin
+
+
+class PauseQueue(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    queue_id: int
+    paused: bool
+
+
+class OverrideLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """`limit` None takes the override back."""
+
+    env_id: int
+    queue_id: int
+    limit: int | None
+    by: str | None = None
+
+
+class PauseEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    env_id: int
+    paused: bool
+
+
+class ReopenQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue's limit changed in code: look again which of its lanes have room."""
+
+    env_id: int
+    queue_id: int
+    work_id: str

@@ -254,36 +254,8 @@ class Unpark(msgspec.Struct, frozen=True, kw_only=True):
     concurrency_key: str | None = None
 
 
-class ReopenQueue(msgspec.Struct, frozen=True, kw_only=True):
-    """The queue's limit changed in code: look again which of its lanes have room."""
-
-    env_id: int
-    queue_id: int
-    work_id: str
-
-
 class DropWork(msgspec.Struct, frozen=True, kw_only=True):
     work_id: str
-
-
-class PauseQueue(msgspec.Struct, frozen=True, kw_only=True):
-    env_id: int
-    queue_id: int
-    paused: bool
-
-
-class OverrideLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """`limit` None takes the override back."""
-
-    env_id: int
-    queue_id: int
-    limit: int | None
-    by: str | None = None
-
-
-class PauseEnvironment(msgspec.Struct, frozen=True, kw_only=True):
-    env_id: int
-    paused: bool
 
 
 class AppendLogs(msgspec.Struct, frozen=True, kw_only=True):
@@ -347,31 +319,4 @@ class WaitOver(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str
     entry_id: str
-    due_at: int
-
-
-class CreateToken(msgspec.Struct, frozen=True, kw_only=True):
-    env_id: int
-    timeout_at: int | None = None
-    tags: str = "[]"
-    idempotency_hash: str | None = None
-    idempotency_key: str | None = None
-    idempotency_ttl_ms: int = 0
-
-
-class TokenCreated(msgspec.Struct, frozen=True, kw_only=True):
-    token_id: str
-    is_cached: bool = False
-
-
-class CompleteToken(msgspec.Struct, frozen=True, kw_only=True):
-    """`env_id` None: whoever asks has proved it by the secret of the token's address."""
-
-    token_id: str
-    env_id: int | None
-    value: str | None
-
-
-class TimeOutToken(msgspec.Struct, frozen=True, kw_only=True):
-    token_id: str
     due_at: int

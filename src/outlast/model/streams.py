@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from outlast.model.requests import CreateToken
+from outlast.model.token import CreateToken
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

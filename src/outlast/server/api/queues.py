@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from outlast.engine import queues
+from outlast.model.flow import OverrideLimit, PauseEnvironment, PauseQueue
 from outlast.model.limits import MAX_CONCURRENCY
-from outlast.model.requests import OverrideLimit, PauseEnvironment, PauseQueue
 from outlast.server import body as bodies
 from outlast.server import wire
 from outlast.server.context import accepted, answer, of

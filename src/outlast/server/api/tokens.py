@@ -13,8 +13,8 @@ from starlette.responses import Response
 from outlast.engine import streams, tokens
 from outlast.engine.streams import INPUT
 from outlast.model import limits
-from outlast.model.requests import CompleteToken, CreateToken
 from outlast.model.streams import CreateInputToken
+from outlast.model.token import CompleteToken, CreateToken
 from outlast.server import body as bodies
 from outlast.server import options, public_tokens
 from outlast.server.context import accepted, answer, of

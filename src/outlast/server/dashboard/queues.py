@@ -7,8 +7,8 @@ from typing import Any
 from starlette.responses import Response
 
 from outlast.engine import queues as operations
+from outlast.model.flow import OverrideLimit, PauseEnvironment, PauseQueue
 from outlast.model.limits import MAX_CONCURRENCY
-from outlast.model.requests import OverrideLimit, PauseEnvironment, PauseQueue
 from outlast.server.dashboard import charts
 from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem

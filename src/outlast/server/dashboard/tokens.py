@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from outlast.engine import tokens
-from outlast.model.requests import CompleteToken
+from outlast.model.token import CompleteToken
 from outlast.server import body as bodies
 from outlast.server.api.tokens import secret
 from outlast.server.dashboard.visit import Visit
