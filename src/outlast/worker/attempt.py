@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
 
 from outlast import current
-from outlast.config import Config
 from outlast.errors import ContinueAs, JournalMismatch, TaskPayloadParsedError
 from outlast.hooks import Hook, Kind, global_hooks, wait_of
 from outlast.model.failure import internal
@@ -27,22 +24,12 @@ from outlast.worker.failures import describe, out_of_memory, text_of
 from outlast.worker.journal import Journal
 from outlast.worker.meter import Meter, ProcessMeter
 from outlast.worker.scopes import Scope, scope
+from outlast.worker.setting import Setting
 from outlast.worker.verdict import Judge
 
 STOP_SECONDS = 5.0  # what an attempt past its max_duration gets for its `finally` blocks
 
 _UNPARSED: Any = object()
-
-
-@dataclass(slots=True)
-class Setting:
-    """What attempts share in an executor."""
-
-    config: Config
-    is_dev: bool
-    threads: Executor
-    memory_bytes: int = 0  # what the process of this run may have; 0: no limit
-    alone: bool = False  # the process is for one run
 
 
 class AttemptRunner:

@@ -40,7 +40,7 @@ from outlast.model.messages import (
 )
 from outlast.tasks import registry
 from outlast.worker import telemetry
-from outlast.worker.attempt import AttemptRunner, Setting
+from outlast.worker.attempt import AttemptRunner
 from outlast.worker.connection import Connection, ConnectionClosed, Outbox, SessionEnded
 from outlast.worker.ended import Ended
 from outlast.worker.held import Held
@@ -50,6 +50,7 @@ from outlast.worker.link import RunLink
 from outlast.worker.parking import ENDLESS, WaitLimits
 from outlast.worker.refusals import Refusals
 from outlast.worker.scopes import install
+from outlast.worker.setting import Setting
 from outlast.worker.sides import Sides
 from outlast.worker.unanswered import Unanswered, Write
 from outlast.worker.waits import Waits
