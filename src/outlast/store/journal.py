@@ -58,13 +58,31 @@ _COUNT = (
     " RETURNING next_seq - 1, version"
 )
 
+_UNNUMBERED = [name for name in _FIELDS if name != "seq"]
+_APPEND_ONE = (
+    f"WITH fenced AS ({_COUNT.replace('next_seq - 1', 'next_seq - 1 AS seq')})"
+    f" INSERT INTO journal (id, run_id, journal, epoch, version, seq, {', '.join(_UNNUMBERED)})"
+    f" SELECT :id, :run, :journal, :epoch, COALESCE(f.version, ''), f.seq, {', '.join(':' + name for name in _UNNUMBERED)} FROM fenced f"
+    " RETURNING id, seq"
+)
+
 
 def append(tx: Connection, rows: Sequence[tuple[str, int, int, Entry]]) -> Later[dict[str, int]]:
     """Fence and insert finished entries, on PostgreSQL in one statement: the seq of each that was written, by id.
 
     A row is run, journal, epoch, entry.
     """
-    return _append_at_once(tx, rows) if tx.is_postgres else _append_each(tx, rows)
+    if not tx.is_postgres:
+        return _append_each(tx, rows)
+    return _append_one(tx, *rows[0]) if len(rows) == 1 else _append_at_once(tx, rows)
+
+
+def _append_one(tx: Connection, run_id: str, number: int, epoch: int, entry: Entry) -> Later[dict[str, int]]:
+    id_ = entry_id(run_id, number, entry.key)
+    fields = dict(zip(_FIELDS, _all_values(entry), strict=True))
+    del fields["seq"]
+    answer = tx.ask(_APPEND_ONE, run=run_id, epoch=epoch, journal=number, id=id_, **fields)
+    return lambda: dict(answer())
 
 
 def _append_each(tx: Connection, rows: Sequence[tuple[str, int, int, Entry]]) -> Later[dict[str, int]]:
