@@ -29,7 +29,8 @@ export function ask(question, yes = "Confirm", no = "Keep") {
   const box = $("#ask"), [title, keep, go] = $$("h2, button", box);
   [title.textContent, keep.textContent, go.textContent, box.returnValue] = [question, no, yes, ""];
   box.showModal();
-  return new Promise(resolve => (box.onclose = () => resolve(box.returnValue === "yes")));
+  // a close is told a moment later: when it is open by then, that was the question before
+  return new Promise(resolve => (box.onclose = () => box.open || resolve(box.returnValue === "yes")));
 }
 
 const acts = {
