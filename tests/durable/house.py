@@ -19,7 +19,7 @@ from outlast.config import Config
 from outlast.engine import sessions
 from outlast.model.manifest import PROTOCOL, Manifest, QueueDefinition
 from outlast.model.messages import FromWorker, Hello, Lost, Op, ToWorker, Welcome
-from outlast.model.requests import CloseSession
+from outlast.model.requests import Beats, CloseSession
 from outlast.server.connected import ConnectionClosed as ServerSideClosed
 from outlast.server.runtime import ENVIRONMENTS, Options, Runtime
 from outlast.store.database import Connection as StoreConnection
@@ -178,6 +178,8 @@ class House:
             found = await self.runtime.engine.read(_next_due)
             if found is not None:
                 self.clock.at = max(self.clock.at, found)
+                if self._supervisor is not None and self._welcome is not None:  # it beats all the time, jumps or not
+                    await self.runtime.engine.call(sessions.beat, Beats(session=self._welcome.session))
                 await self.runtime.upkeep.timers()
             await asyncio.sleep(0.002)
 
