@@ -230,7 +230,9 @@ def forsake(view: View, f: Forsake) -> None:
     if run is None or fence(run, f.epoch, f.journal) is not None:
         return
     entry = view.entry(entry_id(f.run_id, f.journal, f.key))
-    if entry is None or (entry.status not in ("pending", "abandoned") and entry.kind not in ("trigger", "batch")):
+    is_over = entry is None or entry.status not in ("pending", "abandoned")
+    # what was only triggered goes on, save when the next attempt makes its own
+    if entry is None or (is_over and not (f.again and entry.kind in ("trigger", "batch"))):
         return
     if f.cancel and entry.ref is not None:
         _cancel_made(view, run, entry, again=f.again)
