@@ -27,7 +27,8 @@ class TaskOptions(TypedDict, total=False):
     """What `@task(…)` takes. `max_duration` is seconds of active time per attempt (None: no limit, the default).
 
     `retry_journal="keep"`: an attempt begins with all that went well in the ones before it, not only with their steps.
-    `cancel_children_on_retry`: what a failed attempt has triggered is cancelled when another begins, save runs with an idempotency key.
+    `cancel_children_on_retry`: what a failed attempt has triggered is cancelled when another begins, save runs with an idempotency key
+    and detached ones; batches are cancelled as a whole, whatever their items are.
     `isolation="process"`: each run has a process of its own, which may crash, hang or be killed alone; `machine` limits its memory.
     """
 
