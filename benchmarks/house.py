@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.load import Pipe
 
-RAISED = {"OUTLAST_KEY_RATE": "off"}  # one key makes all the load; the lines say so
+RAISED = {"OUTLAST_KEY_RATE": "off", "OUTLAST_BATCH_RATE": "off"}  # one key makes all the load; the lines say so
 PROJECT = Path(__file__).parent / "project"
 OUTLAST = str(Path(sys.executable).parent / "outlast")
 

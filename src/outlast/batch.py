@@ -10,7 +10,7 @@ from outlast import children, durable, values
 from outlast.client import requests
 from outlast.client.answers import BatchHandle, BatchState
 from outlast.client.calls import Flow, bound, call, flow, here
-from outlast.errors import InvalidValue
+from outlast.errors import ApiError, BatchTriggerError, InvalidValue
 from outlast.model import payload as packets
 from outlast.model.limits import MAX_BATCH_ITEMS
 from outlast.options import TriggerOptions, body
@@ -57,6 +57,7 @@ def trigger(items: Iterable[BatchItem[Any]] | AsyncIterable[BatchItem[Any]]) -> 
 
     Raises:
         InvalidValue: an item without a task, or no item at all.
+        BatchTriggerError: the server refused, or did not answer; what it says was sent is sent.
     """
     return send("batch.trigger(…)", items, None)
 
@@ -138,7 +139,10 @@ def _task_of(item: Any, task: Any) -> Any:
 def _send(wire: list[dict[str, Any]]) -> Flow[BatchHandle]:
     handles: list[BatchHandle] = []
     for chunk in _chunks(wire):
-        handle: BatchHandle = yield requests.batch(chunk)
+        try:
+            handle: BatchHandle = yield requests.batch(chunk)
+        except ApiError as error:
+            raise _unsent(error, handles, len(wire)) from error
         handles.append(handle)
     return _joined(handles)
 
@@ -148,16 +152,28 @@ async def _send_async(items: AsyncIterable[Any], task: _Encodes | str | None, ta
     connection = target or here()
     handles: list[BatchHandle] = []
     chunk: list[dict[str, Any]] = []
+
+    async def send() -> None:
+        try:
+            handles.append(await connection.send(requests.batch(chunk)))
+        except ApiError as error:
+            raise _unsent(error, handles, sum(handle.run_count for handle in handles) + len(chunk)) from error
+
     async for item in items:
         chunk.append(_wire(item, task))
         if len(chunk) == MAX_BATCH_ITEMS:
-            handles.append(await connection.send(requests.batch(chunk)))
+            await send()
             chunk = []
     if chunk:
-        handles.append(await connection.send(requests.batch(chunk)))
+        await send()
     if not handles:
         raise InvalidValue("batch_trigger: there is no item")
     return _joined(handles)
+
+
+def _unsent(error: ApiError, handles: list[BatchHandle], items: int) -> BatchTriggerError:
+    sent = sum(handle.run_count for handle in handles)
+    return BatchTriggerError(error, batch_id=handles[0].id if handles else None, sent_count=sent, item_count=items)
 
 
 def _joined(handles: list[BatchHandle]) -> BatchHandle:

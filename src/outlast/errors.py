@@ -24,6 +24,7 @@ OutlastError
 ├── SubtaskFailed              what `.unwrap()` raises when the run it waited for failed
 └── ApiError                   the server's answer was an error: `status`, `headers`, `body`
     ├── ConnectionFailed       no answer at all
+    ├── BatchTriggerError      a batch was not sent, or not all of it
     ├── BadRequest 400, AuthenticationFailed 401, PermissionDenied 403, NotFound 404, Conflict 409,
     └── Unprocessable 422, RateLimited 429, ServerError 5xx
 """
@@ -31,7 +32,7 @@ OutlastError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 
 class OutlastError(Exception):
@@ -195,6 +196,26 @@ class RateLimited(ApiError):
 
 class ServerError(ApiError):
     """5xx: the server could not do it, after all retries."""
+
+
+class BatchTriggerError(ApiError):
+    """A batch could not be sent, or not all of it: `cause` is the error of the request that failed.
+
+    `phase` is "create" when nothing was triggered, and "stream" when the first `sent_count` of the `item_count` items were;
+    `batch_id` names the first batch then. `is_rate_limited`, and `retry_after_ms` where the server said it.
+    """
+
+    def __init__(self, cause: ApiError, *, batch_id: str | None, sent_count: int, item_count: int) -> None:
+        done = f"{sent_count} of {item_count} items were triggered, first in {batch_id}" if batch_id else "nothing was triggered"
+        super().__init__(f"{cause}; {done}", status=cause.status, headers=cause.headers, body=cause.body)
+        self.cause = cause
+        self.batch_id = batch_id
+        self.sent_count = sent_count
+        self.item_count = item_count
+        self.phase: Literal["create", "stream"] = "stream" if batch_id else "create"
+        self.is_rate_limited = isinstance(cause, RateLimited)
+        seconds = cause.headers.get("retry-after", "")
+        self.retry_after_ms = int(seconds) * 1_000 if seconds.isdecimal() else None
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {

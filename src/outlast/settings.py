@@ -53,7 +53,11 @@ SETTINGS = (
     Setting("max_token_seconds", 86_400, "longest life of a public token; 30 days at most", "int", 60),
     Setting("key_rate", "750+250/10s", "calls with an API key: 750 at once, 250 more every ten seconds; or off, as it is in `outlast dev`"),
     Setting("token_rate", "60/1m", "calls with a public token, subscriptions not counted"),
-    Setting("batch_rate", "off", "runs made by batches in an environment, as 1200+100/10s"),
+    Setting(
+        "batch_rate",
+        "1200+100/10s",
+        "runs that an environment's batches make: 1,200 at once, 100 more every ten seconds; or off, as in `outlast dev`",
+    ),
     Setting("public_url", None, "what addresses handed out begin with; without it as the client reached the server"),
     Setting("allow_private_webhooks", None, "private networks that webhooks may go to, as in 10.0.0.0/8,192.168.1.7"),
     Setting("smtp", None, "smtp://user:password@host:587 for alerts by mail"),

@@ -47,13 +47,16 @@ async def test_all_public_tokens_of_an_environment_are_refused_by_one_command(tm
 
 
 @pytest.mark.parametrize(
-    ("is_dev", "given", "rate"),
+    ("is_dev", "given", "of_keys", "of_batches"),
     [
-        (False, {}, Rate(750, 250, 10)),
-        (True, {}, None),
-        (True, {"OUTLAST_KEY_RATE": "60/1m"}, Rate(60, 60, 60)),
-        (False, {"OUTLAST_KEY_RATE": "off"}, None),
+        (False, {}, Rate(750, 250, 10), Rate(1_200, 100, 10)),
+        (True, {}, None, None),
+        (True, {"OUTLAST_KEY_RATE": "60/1m", "OUTLAST_BATCH_RATE": "5/1s"}, Rate(60, 60, 60), Rate(5, 5, 1)),
+        (False, {"OUTLAST_KEY_RATE": "off", "OUTLAST_BATCH_RATE": "off"}, None, None),
     ],
 )
-def test_keys_are_limited_on_a_server_and_not_on_a_developers_machine(is_dev: bool, given: dict[str, str], rate: Rate | None) -> None:
-    assert serving.options(Settings({}, given), open_dashboard=is_dev).key_rate == rate
+def test_calls_are_limited_on_a_server_and_not_on_a_developers_machine(
+    is_dev: bool, given: dict[str, str], of_keys: Rate | None, of_batches: Rate | None
+) -> None:
+    found = serving.options(Settings({}, given), open_dashboard=is_dev)
+    assert (found.key_rate, found.batch_rate) == (of_keys, of_batches)

@@ -81,7 +81,8 @@ class Cluster:
             self._close(process)
 
     def _start(self, command: list[str], log: str, *, stdout: int) -> subprocess.Popen[str]:
-        ours = {"LEDGER": str(self.ledger), "OUTLAST_SECRET_KEY": self.key, "OUTLAST_DRAIN_SECONDS": "2", "OUTLAST_KEY_RATE": "off"}
+        ours = {"LEDGER": str(self.ledger), "OUTLAST_SECRET_KEY": self.key, "OUTLAST_DRAIN_SECONDS": "2"}
+        ours |= {"OUTLAST_KEY_RATE": "off", "OUTLAST_BATCH_RATE": "off"}  # one key makes all the load
         environment = {**os.environ, **ours}
         with (self.folder / log).open("a") as errors:
             process = subprocess.Popen(command, stdout=stdout, stderr=errors, text=True, env=environment)

@@ -82,10 +82,11 @@ async def test_the_servers_word_overrides_the_status(wire: Wire) -> None:
     assert len(wire.asked) == 3
 
 
-async def test_a_rate_limit_is_waited_out(wire: Wire) -> None:
+async def test_a_rate_limit_is_waited_out(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     wire.script = [httpx.Response(429, headers={"x-ratelimit-reset": str(round((time.time() + 100) * 1_000))})]
     await tasks.trigger("t")
     assert 98 < wire.slept[0] < 102
+    assert "going on in" in caplog.text
 
 
 async def test_no_answer_at_all_names_the_address(wire: Wire) -> None:

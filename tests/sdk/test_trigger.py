@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from outlast import BatchItem, Debounce, batch, idempotency_key, queues, runs, sync, task, tasks
+from outlast import BatchItem, Debounce, batch, errors, idempotency_key, queues, runs, sync, task, tasks
 from outlast.errors import InvalidValue, NotBuiltYet, SubtaskFailed
 from tests.sdk.house import RUN, Wire, inside_a_task
 
@@ -107,6 +107,27 @@ async def test_a_batch_is_one_request_for_each_thousand_items(wire: Wire) -> Non
     assert [len(wire.body(n)["items"]) for n in range(3)] == [1_000, 1_000, 1]
     assert (handle.id, handle.run_count) == ("batch_1", 2_001)
     assert {request.url.path for request in wire.asked} == {"/api/v2/tasks/batch"}
+
+
+async def test_a_batch_that_is_refused_on_the_way_says_how_far_it_came(wire: Wire) -> None:
+    async def source() -> AsyncIterator[int]:
+        for i in range(1_500):
+            yield i
+
+    late = httpx.Response(429, json={"error": "slow down"}, headers={"retry-after": "80"})
+    for items, count in ((range(2_001), 2_001), (source(), 1_500)):
+        wire.script = [httpx.Response(202, json={"id": "batch_1"}), *[late] * 5]
+        with pytest.raises(
+            errors.BatchTriggerError, match=f"429 slow down; 1000 of {count} items were triggered, first in batch_1"
+        ) as raised:
+            await tasks.batch_trigger("t", items)
+        found = raised.value
+        assert (found.phase, found.batch_id, found.sent_count, found.item_count) == ("stream", "batch_1", 1_000, count)
+        assert (found.is_rate_limited, found.retry_after_ms, found.status) == (True, 80_000, 429)
+    wire.script = [httpx.Response(403, json={"error": "no"})]
+    with pytest.raises(errors.BatchTriggerError, match="nothing was triggered") as raised:
+        await tasks.batch_trigger("t", [1])
+    assert (raised.value.phase, raised.value.is_rate_limited, type(raised.value.cause)) == ("create", False, errors.PermissionDenied)
 
 
 async def test_an_async_iterable_is_sent_while_it_is_read(wire: Wire) -> None:

@@ -46,6 +46,7 @@ async def test_a_limited_server_says_so_as_the_official_client_understands_it(tm
     assert (made.status_code, made.headers["x-ratelimit-limit"], made.headers["x-ratelimit-remaining"]) == (200, "3", "2")
     batches = [await server.ask("POST", "/api/v3/batches", json={"runCount": 3}) for _ in range(2)]
     assert [answer.status_code for answer in batches] == [202, 429]
+    assert "OUTLAST_BATCH_RATE" in batches[1].json()["error"]
     refused = await server.trigger()
     body = refused.json()
     assert (refused.status_code, refused.headers["content-type"]) == (429, "application/problem+json")

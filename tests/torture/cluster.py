@@ -95,7 +95,8 @@ class Cluster:
     def _spawn(self, command: list[str], out: Any, log: str) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ, "LEDGER": str(self.folder / "ledger"), "OUTLAST_SECRET_KEY": self.key, "OUTLAST_DRAIN_SECONDS": "3",
-            "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))), "OUTLAST_LOG_FORMAT": "json", "OUTLAST_KEY_RATE": "off",
+            "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))), "OUTLAST_LOG_FORMAT": "json",
+            "OUTLAST_KEY_RATE": "off", "OUTLAST_BATCH_RATE": "off",
         }  # fmt: skip
         return subprocess.Popen(command, stdout=out, stderr=self._logs[log], env=environment)
 

@@ -40,8 +40,6 @@ class Server(uvicorn.Server):
 
 
 def options(settings: Settings, *, open_dashboard: bool = False) -> Options:
-    # on a developer's own machine a limit protects nobody, unless it is what is being tried
-    is_unlimited = open_dashboard and settings.values["key_rate"].origin == "default"
     return Options(
         open_dashboard=open_dashboard,
         database=settings.database,
@@ -60,13 +58,16 @@ def options(settings: Settings, *, open_dashboard: bool = False) -> Options:
         payload_store=settings.payload_store,
         max_token_seconds=min(settings.max_token_seconds, public_tokens.LIMIT_SECONDS),
         public_url=settings.public_url,
-        key_rate=None if is_unlimited else _rate(settings, "key_rate"),
+        key_rate=_rate(settings, "key_rate", is_unlimited=open_dashboard),
         token_rate=_rate(settings, "token_rate"),
-        batch_rate=_rate(settings, "batch_rate"),
+        batch_rate=_rate(settings, "batch_rate", is_unlimited=open_dashboard),
     )
 
 
-def _rate(settings: Settings, name: str) -> rates.Rate | None:
+def _rate(settings: Settings, name: str, *, is_unlimited: bool = False) -> rates.Rate | None:
+    # on a developer's own machine a limit protects nobody, unless it is what is being tried
+    if is_unlimited and settings.values[name].origin == "default":
+        return None
     try:
         return rates.parse(settings.values[name].value)
     except ValueError as error:

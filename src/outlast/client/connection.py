@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+log = logging.getLogger("outlast.client")
 T = TypeVar("T")
 
 ATTEMPTS = 5
@@ -248,7 +250,10 @@ def _delay(attempt: int) -> float:
 def _pause(attempt: int, status: int, headers: Mapping[str, str]) -> float:
     reset = headers.get("x-ratelimit-reset")
     if status == 429 and reset is not None and reset.isdecimal():
-        return max(0.0, int(reset) / 1_000 - time.time()) + random.random()
+        seconds = max(0.0, int(reset) / 1_000 - time.time()) + random.random()
+        if seconds > MAX_DELAY:
+            log.warning("the server limits how often it is called: going on in %d seconds", seconds)  # not to look like a hang
+        return seconds
     return _delay(attempt)
 
 

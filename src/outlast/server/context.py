@@ -54,7 +54,8 @@ class Context:
         self.payloads = payloads
         self.auth = Auth(engine)
         self.unknown_tasks = unknown_tasks
-        self._keys, self._tokens, self._batches = (None if rate is None else Limiter(rate) for rate in (key_rate, token_rate, batch_rate))
+        self._keys, self._tokens = (None if rate is None else Limiter(rate) for rate in (key_rate, token_rate))
+        self._batches = None if batch_rate is None else Limiter(batch_rate, "runs in batches; OUTLAST_BATCH_RATE is the server's setting")
         self._public_url = public_url.rstrip("/") if public_url else None
         self.root = urlsplit(self._public_url).path if self._public_url else ""  # what paths begin with outside
         self.feed = Feed(engine)

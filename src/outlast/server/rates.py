@@ -43,8 +43,9 @@ def parse(text: str) -> Rate | None:
 class Limiter:
     """The buckets of one rate, by credential. One that nobody used until it was full again needs no memory."""
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, what: str = "requests") -> None:
         self.rate = rate
+        self._what = what
         self._full_at: dict[str, float] = {}  # ms
 
     def take(self, name: str, now_ms: int, calls: int = 1) -> dict[str, str]:
@@ -58,7 +59,7 @@ class Limiter:
         full_at = max(self._full_at.get(name, 0.0), now_ms)
         allowed_at = full_at + calls * per_call - rate.size * per_call
         if allowed_at > now_ms:
-            raise limited(rate, math.ceil(allowed_at), now_ms)
+            raise limited(rate, self._what, math.ceil(allowed_at), now_ms)
         if len(self._full_at) >= MAX_BUCKETS:
             self._full_at = {key: at for key, at in self._full_at.items() if at > now_ms}
         self._full_at[name] = full_at = full_at + calls * per_call
@@ -70,10 +71,10 @@ def _headers(rate: Rate, left: int, reset_ms: int) -> dict[str, str]:
     return {"x-ratelimit-limit": str(rate.size), "x-ratelimit-remaining": str(left), "x-ratelimit-reset": str(reset_ms)}
 
 
-def limited(rate: Rate, reset_ms: int, now_ms: int) -> Problem:
+def limited(rate: Rate, what: str, reset_ms: int, now_ms: int) -> Problem:
     """As Trigger.dev says it: its clients wait until the reset, in unix milliseconds."""
     seconds = max(1, math.ceil((reset_ms - now_ms) / 1_000))
-    message = f"Rate limit exceeded ({rate.size} requests). Retry in {seconds} seconds."
+    message = f"Rate limit exceeded ({rate.size} {what}). Retry in {seconds} seconds."
     extra: dict[str, Any] = {
         "title": "Rate Limit Exceeded",
         "status": 429,
