@@ -9,6 +9,7 @@ import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 
+from outlast.interpreter import settle
 from tests.simulation.world import Broken, run
 
 
@@ -54,7 +55,7 @@ def _many(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     broken = 0
-    with ProcessPoolExecutor(arguments.workers) as pool:
+    with ProcessPoolExecutor(arguments.workers, initializer=settle) as pool:
         for seed, what in pool.map(attempt, seeds, chunksize=10):
             if what:
                 broken += 1

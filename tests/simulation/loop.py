@@ -13,6 +13,7 @@ from outlast.faults import FaultError
 
 NODE: contextvars.ContextVar[Node | None] = contextvars.ContextVar("simulated_node", default=None)
 NOWHERE = contextvars.Context()  # what happens between the nodes
+PRIME, SHUFFLES = 2_147_483_647, 1_103_515_245  # which of two timers of one moment is first shall not be who came first
 
 
 class Died(BaseException):
@@ -82,11 +83,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """Order of execution is a function of what is called, so a seed repeats it."""
 
     _ready: deque[asyncio.Handle]  # as in BaseEventLoop
-    _scheduled: list[asyncio.TimerHandle]
+    _scheduled: list[tuple[float, int, asyncio.TimerHandle]]  # by time; of one moment in any order
 
     def __init__(self, latency: Callable[[], float]) -> None:
         super().__init__()
         self._now = 0.0
+        self._timers = 0
         self._latency = latency  # of a thread that reads
         self.failures: list[str] = []
         self.steps = 0
@@ -121,6 +123,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.call_later(self._latency(), _settle, future, outcome, error)
         return future
 
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timers += 1
+        heapq.heappush(self._scheduled, (when, self._timers * SHUFFLES % PRIME, timer))
+        return timer
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        return  # it is passed over when its time comes
+
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         return self.call_soon(callback, *args, context=context)
 
@@ -154,16 +168,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         ready, scheduled = self._ready, self._scheduled
-        while scheduled and scheduled[0]._cancelled:  # pyright: ignore[reportAttributeAccessIssue]
-            heapq.heappop(scheduled)._scheduled = False  # pyright: ignore[reportAttributeAccessIssue]
+        while scheduled and scheduled[0][2]._cancelled:  # pyright: ignore[reportAttributeAccessIssue]
+            heapq.heappop(scheduled)
         if not ready:
             if not scheduled:
                 raise Stuck("nothing is scheduled any more")
-            self._now = max(self._now, scheduled[0].when())
-        while scheduled and scheduled[0].when() <= self._now:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False  # pyright: ignore[reportAttributeAccessIssue]
-            ready.append(handle)
+            self._now = max(self._now, scheduled[0][0])
+        while scheduled and scheduled[0][0] <= self._now:
+            ready.append(heapq.heappop(scheduled)[2])
         for _ in range(len(ready)):
             self._run(ready.popleft())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterable
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PROD = next(id_ for id_, slug, _ in ENVIRONMENTS if slug == "prod")
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]  # httpx would look for it on disk at each request
 LINE_SECONDS = 0.0005  # of the socket pair between a supervisor and its executors
 REQUEST_SECONDS = 65.0
 

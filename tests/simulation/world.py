@@ -22,7 +22,7 @@ from outlast.store.database import Connection, Database
 from outlast.store.migrate import migrate
 from outlast.store.sqlite import Sqlite
 from tests.simulation import programs
-from tests.simulation.database import SimulatedDatabase
+from tests.simulation.database import SimulatedDatabase, looking
 from tests.simulation.loop import Died, Node, Stuck, VirtualLoop
 from tests.simulation.network import Network
 from tests.simulation.nodes import Server, Transport, Worker
@@ -116,10 +116,11 @@ class World:
 
     # ---- checks
 
-    def _committed(self, tx: Connection) -> None:
+    def _committed(self) -> None:
         self.report.commits += 1
         if self.report.commits % self._check_every == 0 and not self.report.wrong:
-            self.check(tx)
+            with looking(self.database) as tx:
+                self.check(tx)
 
     def check(self, tx: Connection) -> None:
         for found in [*check.violations(tx), *self.history.read(tx), *check.over_limit(tx)][:5]:
@@ -179,7 +180,7 @@ def _simulate(world: World, workload: Any, nemesis: Any) -> None:
         world.loop.run_until_complete(director)
     except Stuck as stuck:
         world.wrong(str(stuck))
-    with world.database.reading() as tx:
+    with looking(world.database) as tx:
         world.check(tx)
         workload.check(tx)
         world.report.runs = tx.all("SELECT count(*) FROM runs")[0][0]
@@ -202,13 +203,13 @@ async def _direct(world: World, workload: Any, nemesis: Any) -> None:
 
 
 def _is_quiet(world: World) -> bool:
-    with world.database.reading() as tx:
+    with looking(world.database) as tx:
         runs = tx.all("SELECT 1 FROM runs WHERE execution <> 'FINISHED' AND task <> 'sim.nobody' LIMIT 1")
         return not runs and not tx.all("SELECT 1 FROM work LIMIT 1")
 
 
 def _what_is_left(world: World, workload: Any) -> str:
-    with world.database.reading() as tx:
+    with looking(world.database) as tx:
         left = tx.all(
             "SELECT id, task, status, execution, attempt, epoch, held_by, lane_id, due_at FROM runs WHERE execution <> 'FINISHED' LIMIT 5"
         )

@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Sequence
+from functools import cache
 from urllib.parse import urlsplit
 
 import httpx
@@ -94,8 +95,11 @@ async def resolve(url: str, allowed: Sequence[Network]) -> str:
     return addresses[0]
 
 
+@cache
 def trusted(ca_file: str | None) -> ssl.SSLContext:
     """Who may sign the certificates of those we speak with: the well-known, this machine's, and those of a file.
+
+    Read once by a process, since it takes 90 ms.
 
     Raises:
         OSError: the file cannot be read, or holds no certificate.
