@@ -54,9 +54,12 @@ class House:
     def engine(self):
         return self.runtime.engine
 
-    async def worker(self, tasks: list[TaskDefinition] | None = None, queues: list[QueueDefinition] | None = None) -> None:
-        manifest = Manifest(python="3.11", content_hash="1", tasks=tasks or TASKS, queues=queues or [])
-        item = OpenSession(env_id=1, server_id="s", worker="w", boot_id="b", manifest=manifest)
+    async def worker(
+        self, tasks: list[TaskDefinition] | None = None, queues: list[QueueDefinition] | None = None, *, code: str = "1", name: str = "w"
+    ) -> None:
+        """Another `code` is another version."""
+        manifest = Manifest(python="3.11", content_hash=code, tasks=tasks or TASKS, queues=queues or [])
+        item = OpenSession(env_id=1, server_id="s", worker=name, boot_id="b", manifest=manifest)
         opened_session = await self.engine.call(sessions.open_session, item)
         self.session, self.version = opened_session.session, opened_session.version
         self._beating = asyncio.create_task(self._beat())
@@ -139,12 +142,19 @@ async def until(check: Callable[[], bool], *, seconds: float = 30.0) -> None:
 
 @asynccontextmanager
 async def opened(
-    chromium: Browser, where: Address, folder: Path, *, is_open: bool = True, public_url: str | None = None, clock: Clock | None = None
+    chromium: Browser,
+    where: Address,
+    folder: Path,
+    *,
+    is_open: bool = True,
+    public_url: str | None = None,
+    clock: Clock | None = None,
+    port: int = 0,
 ) -> AsyncIterator[House]:
     options = Options(database=where.url, schema=where.schema, data=folder / "data", open_dashboard=is_open, public_url=public_url)
     runtime = Runtime(options, clock=clock)
     await runtime.start()
-    listening = serving.bind("127.0.0.1", 0)
+    listening = serving.bind("127.0.0.1", port)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
         async with serving.serving(serving.make(runtime), listening):

@@ -10,6 +10,7 @@ import random
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.async_api import Browser, Page
 
@@ -17,6 +18,7 @@ from outlast.model.manifest import QueueDefinition
 from tests import browser as browsers
 from tests.dashboard import showcase
 from tests.dashboard.house import House, opened, settled
+from tests.dashboard.register import pages
 from tests.databases import Address
 
 RUNS = 4_000
@@ -26,12 +28,14 @@ DOCS = {"runs": "dark", "run": "dark", "home": "light"}  # the pictures that are
 SIZE = {"width": 1280, "height": 800}
 
 
-async def furnish(house: House) -> dict[str, str]:
+async def furnish(house: House, n: int = RUNS) -> dict[str, str]:
     """A server as people left it; the addresses of what has one of its own."""
     engine, now = house.engine, house.engine.clock.now()
     await house.worker(showcase.TASKS, [QueueDefinition(name="crm", concurrency_limit=5)])
-    await engine.write(lambda tx: showcase.insert(tx, showcase.made(engine, house.version, RUNS, now=now - 60_000, span_ms=SPAN_MS)))
+    await engine.write(lambda tx: showcase.insert(tx, showcase.made(engine, house.version, n, now=now - 60_000, span_ms=SPAN_MS)))
     failed = await engine.write(lambda tx: showcase.research(tx, engine, house.version, now))
+    approval = (await house.http.post("/api/v1/waitpoints/tokens", json={"tags": ["approve:refund-17"], "timeout": "3d"})).json()["id"]
+    waiting = await engine.write(lambda tx: showcase.approval(tx, engine, house.version, now, approval))
     batch = await house.http.post("/api/v1/tasks/contacts.sync/batch", json={"items": [{"payload": {"page": i}} for i in range(12)]})
     await house.claim(5)
     chance = random.Random(5)
@@ -53,28 +57,16 @@ async def furnish(house: House) -> dict[str, str]:
     crm = next(q["id"] for q in queues if q["name"] == "crm")
     channel = {"name": "operations", "type": "email", "target": "ops@example.com", "events": ["run.failed", "queue.latency"]}
     await house.http.post("/api/outlast/v1/alerts", json=channel)
+    cron = {"task": "reports.nightly", "cron": "0 9 * * 1-5", "timezone": "Asia/Tokyo", "externalId": "team-7"}
+    schedule = await house.http.post("/api/v1/schedules", json={**cron, "deduplicationKey": "team-7"})
+    delayed = await house.trigger("emails.send", {"to": "ada@example.com", "template": "reminder"}, delay="2h")
     error, ignored, *_ = (await house.http.get("/api/outlast/v1/errors")).json()["data"]
     await house.http.post(f"/api/outlast/v1/errors/{ignored['id']}", json={"action": "ignore", "until": "7d"})
+    span = f"j1:r/step:{showcase.PARTS[-1][0]}#{len(showcase.PARTS) - 1}"
     return {
-        "error": error["id"],
-        "run": failed,
-        "batch": batch.json()["batchId"],
-        "token": token.json()["id"],
-        "queue": crm,
-    }
-
-
-def pages(ids: dict[str, str]) -> dict[str, str]:
-    run = f"/runs/{ids['run']}"
-    observe = ("runs", "tasks", "test", "errors", "logs")
-    operate = ("queues", "schedules", "batches", "tokens", "bulk", "env-vars", "deployments", "workers", "alerts", "api-keys", "settings")
-    return {
-        "home": "/", **{name: f"/{name}" for name in (*observe, *operate)}, "run": run, "run-logs": f"{run}?tab=logs",
-        "run-details": f"{run}?tab=details", "run-streams": f"{run}?tab=streams", "error": f"/errors/{ids['error']}",
-        "task": "/tasks/emails.send", "test-form": "/test/emails.send", "test-json": "/test/emails.send?mode=json",
-        "queue": f"/queues/{ids['queue']}", "batch": f"/batches/{ids['batch']}", "token": f"/tokens?id={ids['token']}",
-        "schedule-new": "/schedules/new?task=reports.nightly&cron=0+9+*+*+1-5&timezone=Europe/Berlin",
-        "bulk-new": "/bulk/new?status=FAILED", "lost": "/nowhere", "no-match": "/runs?q=nothing-like-this",
+        "error": error["id"], "run": failed, "span": quote(span, safe=""), "waiting": waiting, "delayed": delayed,
+        "live": next(iter(house.claimed)), "batch": batch.json()["batchId"], "token": token.json()["id"], "queue": crm,
+        "schedule": schedule.json()["id"], "version": house.version,
     }  # fmt: skip
 
 

@@ -107,11 +107,11 @@ def _history(run: Run) -> list[Event]:
     def event(n: int, kind: str, at: int, **data: Any) -> Event:
         return Event(run_id=run.id, env_id=run.env_id, n=n, kind=kind, at=at, data={"attempt": run.attempt, **data})
 
-    found = [event(1, "triggered", run.created_at, execution="QUEUED", attempt=0)]
+    found = [event(1, "triggered", run.created_at, status="QUEUED", execution="QUEUED", attempt=0)]
     if run.started_at is not None:
-        found.append(event(2, "started", run.started_at, execution="EXECUTING"))
+        found.append(event(2, "started", run.started_at, status="EXECUTING", execution="EXECUTING"))
     if run.finished_at is not None:
-        found.append(event(3, run.status.value.lower(), run.finished_at, execution="FINISHED"))
+        found.append(event(3, run.status.value.lower(), run.finished_at, status=run.status.value, execution="FINISHED"))
     return found
 
 
@@ -152,4 +152,15 @@ def research(tx: Connection, engine: Engine, version: str, now: int) -> str:
         at += took + 60
     journal.insert(tx, [written(run, entry) for entry in entries])
     events.append_logs(tx, [LogLine(run.id, 1, entries[i].began_at or 0, level, "logger", text, more) for i, level, text, more in LINES])
+    return run.id
+
+
+def approval(tx: Connection, engine: Engine, version: str, now: int, token: str) -> str:
+    """A run that waits for somebody, and holds no slot; its id."""
+    began = now - 5 * 3_600_000
+    run, data = one(engine, version, at=began, status=Status.WAITING, chance=random.Random(4), task="agents.research")
+    run = replace(run, started_at=began + 40, execution=Execution.SUSPENDED, usage_ms=740)
+    insert(tx, iter([(run, data)]))
+    asked = Entry(key="r/token:refund#1", kind="token", label="refund", fingerprint="f", status="pending", ref=token, began_at=began + 700)
+    journal.insert(tx, [written(run, step("look the order up", 0, began + 60, began + 690)), written(run, asked)])
     return run.id

@@ -11,7 +11,8 @@ from playwright.async_api import Page, expect
 
 from tests.conformance.npm import install
 from tests.dashboard.house import House, settled
-from tests.dashboard.screenshots import furnish, pages
+from tests.dashboard.register import pages
+from tests.dashboard.screenshots import furnish
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 FOLDER = Path(__file__).parent / "axe"
@@ -45,7 +46,7 @@ async def found_by(axe: str, page: Page) -> list[str]:
 
 
 async def violations(house: House, axe: str, names: Sequence[str], themes: Sequence[Literal["dark", "light"]]) -> str:
-    paths = pages(await furnish(house))
+    paths = pages(await furnish(house, 300))
     wrong: list[str] = []
     async with house.watch("404") as watched:
         page = watched.page
@@ -68,7 +69,7 @@ async def test_act_39_no_page_has_a_serious_violation_in_either_theme(house: Hou
 
 
 async def test_act_39_pages_fit_a_phone_and_have_one_heading(house: House) -> None:
-    ids = await furnish(house)
+    ids = await furnish(house, 300)
     async with house.watch("404") as watched:
         page = watched.page
         await page.set_viewport_size({"width": 390, "height": 800})

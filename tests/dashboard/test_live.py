@@ -1,10 +1,8 @@
-"""Pages that stay open: a server that is killed and comes back, tabs that are hidden, traces that are long, lists that are huge."""
+"""Pages that stay open: a server that stops, tabs that are hidden, traces that are long, lists that are huge."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -13,7 +11,6 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from outlast.store import journal
-from tests.browser import watched
 from tests.dashboard import showcase
 from tests.dashboard.house import House
 from tests.databases import Address
@@ -32,34 +29,6 @@ async def serve(folder: Path, where: Address, port: int = 0) -> tuple[asyncio.su
         port = int(first.rpartition(":")[2])
         link = (await process.stdout.readline()).decode().strip().rpartition(" ")[2]
     return process, port, link
-
-
-async def test_act_35_open_pages_recover_from_a_killed_server(chromium: Browser, where: Address, tmp_path: Path) -> None:
-    """The first start prints a link; nobody made a key yet, so every start does."""
-    process, port, link = await serve(tmp_path, where)
-    context = await chromium.new_context()
-    again: asyncio.subprocess.Process | None = None
-    try:
-        async with watched(context, f"http://127.0.0.1:{port}") as found:
-            found.allowed = ("ERR_", "Failed to load", "404")
-            page = found.page
-            await page.goto(link)
-            await page.get_by_role("button", name="Continue").click()
-            dot = page.locator("#live-dot")
-            await expect(dot).to_have_text("Live")
-            await page.evaluate("() => { window.marker = 1 }")
-            os.kill(process.pid, signal.SIGKILL)
-            await process.wait()
-            await expect(dot).to_have_text("Reconnecting…")
-            again, _, _ = await serve(tmp_path, where, port)
-            await expect(dot).to_have_text("Live")
-            assert await page.evaluate("() => window.marker") == 1
-    finally:
-        await context.close()
-        for one in (process, again):
-            if one is not None and one.returncode is None:
-                one.terminate()
-                await one.wait()
 
 
 async def test_a_server_with_open_pages_stops_at_once(chromium: Browser, where: Address, tmp_path: Path) -> None:

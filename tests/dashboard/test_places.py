@@ -12,7 +12,8 @@ from outlast.cli import serving
 from tests.browser import watched
 from tests.dashboard.house import House, opened, settled
 from tests.dashboard.proxy import Proxy, proxying
-from tests.dashboard.screenshots import furnish, pages
+from tests.dashboard.register import pages
+from tests.dashboard.screenshots import furnish
 from tests.databases import Address
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

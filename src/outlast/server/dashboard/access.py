@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from outlast.engine.engine import Engine
 from outlast.server.problem import Problem
-from outlast.store import keys, signins
+from outlast.store import catalog, keys, signins
 from outlast.store.keys import Role
 
 SECURE_COOKIE = "__Host-outlast"  # over https and on this machine
@@ -47,13 +47,13 @@ class Gate:
 
     engine: Engine
     is_open: bool = False
-    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    _secret: bytes = b""
     _tries: dict[str, deque[float]] = field(default_factory=dict[str, "deque[float]"])
 
     async def access(self, request: Request) -> Access | None:
         """Who asks, or None if they must sign in."""
         if self.is_open and is_local(request):
-            return Access("operator", None, hmac.digest(self._secret, b"csrf", "sha256").hex())
+            return Access("operator", None, hmac.digest(await self._own_secret(), b"csrf", "sha256").hex())
         secret = request.cookies.get(cookie_name(request), "")
         if not 20 <= len(secret) <= MAX_SECRET_CHARS:
             return None
@@ -64,6 +64,13 @@ class Gate:
         if session.seen_at < now - signins.SEEN_EVERY_MS:
             await self.engine.write(lambda tx: signins.saw(tx, session, now))
         return Access(session.role, session.env_id, hmac.digest(secret.encode(), b"csrf", "sha256").hex(), session)
+
+    async def _own_secret(self) -> bytes:
+        """The same after a restart: pages that were open all the while can act again."""
+        if not self._secret:
+            env = await self.engine.read(lambda tx: catalog.environment(tx, 1))
+            self._secret = b"dashboard:" + env.signing_secret.encode()
+        return self._secret
 
     async def new_link(self) -> str:
         """The secret of a link that signs an operator in, once, within a quarter of an hour."""

@@ -76,8 +76,9 @@ async def edit(visit: Visit) -> Response:
     tasks = await visit.read(lambda tx: catalog.task_definitions(tx, visit.env.id, version)) if version else {}
     wrong, upcoming = _looked_at(typed, visit.now)
     return visit.page(
-        "schedules/edit.html", s=s, typed=typed, tasks=sorted(name for name, t in tasks.items() if t.scheduled), zones=crons.zones(),
-        presets=PRESETS, overlaps=model.OVERLAPS, catch_ups=model.CATCH_UPS, wrong=wrong, upcoming=upcoming, describe=crons.describe,
+        "schedules/edit.html", topics="schedules,deployments", s=s, typed=typed, zones=crons.zones(), presets=PRESETS,
+        tasks=sorted(name for name, t in tasks.items() if t.scheduled), overlaps=model.OVERLAPS, catch_ups=model.CATCH_UPS,
+        wrong=wrong, upcoming=upcoming, describe=crons.describe,
     )  # fmt: skip
 
 

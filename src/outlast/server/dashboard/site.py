@@ -115,7 +115,7 @@ class _Door:
     async def _answer(self, request: Request) -> Response:
         access = await self._site.gate.access(request)
         if access is None:
-            if self._acts or request.headers.get("x-fragment"):
+            if self._acts or request.headers.get("x-fragment") or request.headers.get("accept") == "text/event-stream":
                 raise Problem(401, "you are signed out: reload the page")
             return _to_login(request)
         visit = await self._site.visit(request, access)

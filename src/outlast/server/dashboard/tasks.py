@@ -38,7 +38,7 @@ async def show(visit: Visit) -> Response:
         for task in found["tasks"]
         if text in task.id.lower()
     ]
-    return visit.page("tasks/list.html", topics="tasks", rows=rows, known=len(found["tasks"]), text=text)
+    return visit.page("tasks/list.html", topics="tasks,deployments", rows=rows, known=len(found["tasks"]), text=text)
 
 
 def _listed(tx: Connection, visit: Visit) -> dict[str, Any]:
@@ -78,4 +78,6 @@ async def show_one(visit: Visit) -> Response:
         )
     )
     schema = msgspec.json.encode(task.payload_schema).decode() if task.payload_schema else None
-    return visit.page("tasks/task.html", topics="tasks", task=task, chart=chart, rows=found[0], durations=found[1], schema=schema)
+    return visit.page(
+        "tasks/task.html", topics="tasks,deployments", task=task, chart=chart, rows=found[0], durations=found[1], schema=schema
+    )

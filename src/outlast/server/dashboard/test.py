@@ -42,6 +42,7 @@ async def show(visit: Visit) -> Response:
     mode = "json" if start is not None or not fields or visit.query.get("mode") == "json" else "form"
     return visit.page(
         "test/task.html",
+        topics="tasks,deployments",
         task=task,
         fields=fields,
         mode=mode,

@@ -119,13 +119,15 @@ export function listen() {
   source?.close();
   if (!topics) return state("live", "Ready");
   source = new EventSource(`${root}/ui/events?topics=${encodeURIComponent(topics)}`);
+  const changed = () => { dirty = true; flush(); emit("ui:changed"); };
   // what happened between the drawing of the page and this moment was said to nobody
-  on("hello", () => { state("live", "Live"); dirty = true; flush(); }, source);
-  on("changed", () => { dirty = true; flush(); emit("ui:changed"); }, source);
+  on("hello", () => { state("live", "Live"); changed(); }, source);
+  on("changed", changed, source);
   source.onerror = () => {
     state("connecting", "Reconnecting…");
     dirty = true;
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 1000);
+    // refused, not broken off: signed out, perhaps
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => { listen(); busy() || refresh(); }, 1000);
   };
 }
 
