@@ -8,10 +8,41 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from outlast.server.body import WHOLE
+
 HEAD_SECONDS = 30.0  # from a connection, or the first byte of a further request, to the end of its headers
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 200
 MAX_SILENT = 1_000  # connections of one address that have not said what they want: behind a proxy all are of one address
+
+
+class Joined:
+    """What answers are written to: the head is held until its body, or the end of the loop's round. One system call less an answer."""
+
+    __slots__ = ("_held", "_loop", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.writelines((held, data))
+        elif data:
+            self._held = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
 
 
 class Protocol(HttpToolsProtocol):
@@ -25,9 +56,11 @@ class Protocol(HttpToolsProtocol):
     _reading_head = True
     _head_bytes = 0
     _is_refused = False
+    _answers: Joined
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._answers = Joined(transport, self.loop)
         self._address = (self.client or ("",))[0]
         self._await_head()
         if self._silent[self._address] > self.max_silent:
@@ -62,6 +95,8 @@ class Protocol(HttpToolsProtocol):
             self._refuse(b"431 Request Header Fields Too Large")
         else:
             super().on_headers_complete()
+            if self.cycle:  # none for a request that becomes a websocket
+                self.cycle.transport = self._answers  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         if not self._is_refused:
@@ -69,6 +104,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if not self._is_refused:
+            self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]
             super().on_message_complete()
 
     def _await_head(self) -> None:

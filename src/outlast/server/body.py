@@ -16,6 +16,7 @@ from outlast.server.problem import Problem, invalid
 
 T = TypeVar("T")
 
+WHOLE = "outlast.whole"  # in the scope of a request whose body arrived with its head: there is nothing to wait for
 BODY_SECONDS = 30.0  # for the first byte; a body that trickles costs a place that others need
 SLOWEST_BYTES = 10_000  # a second, beside that
 
@@ -36,12 +37,24 @@ async def read(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
         raise Problem(413, f"the body is larger than {limit} bytes")
     found: list[bytes] = []
     size = 0
-    async for chunk in chunks(request):
+    async for chunk in _at_once(request) if WHOLE in request.scope else chunks(request):
         size += len(chunk)
         if size > limit:
             raise Problem(413, f"the body is larger than {limit} bytes")
         found.append(chunk)
     return found[0] if len(found) == 1 else b"".join(found)
+
+
+async def _at_once(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect as error:
+        raise _cut_off() from error
+
+
+def _cut_off() -> Problem:
+    return Problem(400, "the body was cut off", code="invalid_json")
 
 
 async def chunks(request: Request, *, idle_seconds: float | None = None) -> AsyncIterator[bytes]:
@@ -61,7 +74,7 @@ async def chunks(request: Request, *, idle_seconds: float | None = None) -> Asyn
         except TimeoutError as error:
             raise Problem(408, "the body did not arrive in time", retry=True, headers={"connection": "close"}) from error
         except ClientDisconnect as error:
-            raise Problem(400, "the body was cut off", code="invalid_json") from error
+            raise _cut_off() from error
         size += len(chunk)
         yield chunk
 
