@@ -31,6 +31,7 @@ class Cluster:
         self.ledger = folder / "ledger"
         self.ledger.touch()
         self.processes: list[subprocess.Popen[str]] = []
+        self._clients: list[Connection] = []
         self.key = ""
 
     def server(self, port: int = 0) -> tuple[subprocess.Popen[str], int]:
@@ -56,7 +57,8 @@ class Cluster:
         return self._start(command, "worker.log", stdout=subprocess.DEVNULL)
 
     def client(self, port: int) -> Connection:
-        return Connection(Address(f"http://127.0.0.1:{port}", self.key))
+        self._clients.append(Connection(Address(f"http://127.0.0.1:{port}", self.key)))
+        return self._clients[-1]
 
     def lines(self, event: str) -> list[list[str]]:
         return [line.split() for line in self.ledger.read_text().splitlines() if line.startswith(event + " ")]
@@ -70,6 +72,8 @@ class Cluster:
         self._close(process)
 
     def stop(self) -> None:
+        for client in self._clients:
+            client.close_sync()
         for process in self.processes[::-1]:
             if process.poll() is None:
                 process.terminate()
