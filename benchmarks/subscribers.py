@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import statistics
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from benchmarks.house import House, pss_kb, queue_state
+from benchmarks.house import House, cpu_seconds, pss_kb, queue_state
 from benchmarks.load import Pipe, batch_body
 
 WATCHED = 1_000
@@ -135,17 +133,12 @@ async def idle_subscribers(house: House) -> dict[str, Any]:
         await watcher.poll()
     held = [asyncio.ensure_future(watcher.poll()) for watcher in watchers]
     await asyncio.sleep(2)
-    pss, began, cpu = pss_kb(server) / 1024, time.perf_counter(), _cpu_seconds(server)
+    pss, began, cpu = pss_kb(server) / 1024, time.perf_counter(), cpu_seconds(server)
     await asyncio.sleep(10)
-    used = (_cpu_seconds(server) - cpu) / (time.perf_counter() - began)
+    used = (cpu_seconds(server) - cpu) / (time.perf_counter() - began)
     for task in held:
         task.cancel()
     for watcher in watchers:
         watcher.close()
     pipe.close()
     return {"subscribers": IDLE, "server_pss_mb": round(pss), "before_mb": round(before), "cpu_percent": round(used * 100, 1)}
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

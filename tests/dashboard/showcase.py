@@ -17,7 +17,7 @@ from outlast.model.manifest import QueueDefinition, ScheduleDefinition, TaskDefi
 from outlast.model.messages import LogLine
 from outlast.model.result import encode_failure
 from outlast.model.run import FAILED, Event, Execution, Run, RunData, RunOptions, Status
-from outlast.store import events, journal, runs
+from outlast.store import catalog, events, journal, runs
 from outlast.store.database import Connection
 
 SCHEMA = {
@@ -61,6 +61,15 @@ FAILURES = [
         "ValidationError", "invoice 20731 has no customer", "invoices.py", 'raise ValidationError(f"invoice {number} has no customer")'
     ),
 ]
+
+
+def deploy(tx: Connection, engine: Engine, version: str, *, now: int, env_id: int = 1) -> None:
+    """The tasks as a version, and their queues."""
+    catalog.add_version(tx, env_id=env_id, version=version, digest="showcase", python="3.11", tasks=TASKS, now=now)
+    catalog.promote(tx, env_id, version)
+    for task in TASKS:
+        queue = task.queue or QueueDefinition(name=task.queue_name)
+        catalog.upsert_queue(tx, public_id=engine.new_id("queue", now), env_id=env_id, definition=queue, now=now)
 
 
 def made(engine: Engine, version: str, n: int, *, now: int, span_ms: int, env_id: int = 1, seed: int = 7) -> Iterator[tuple[Run, RunData]]:

@@ -82,13 +82,15 @@ class Shelf:
 
     _kept: dict[Hashable, tuple[float, Any]] = field(default_factory=dict[Hashable, "tuple[float, Any]"])
 
-    async def get(self, key: Hashable, make: Callable[[], Awaitable[Any]]) -> Any:
+    async def get(self, key: Hashable, make: Callable[[], Awaitable[Any]], *, kept_if: Callable[[Any], bool] = lambda _: True) -> Any:
         found = self._kept.get(key)
         if found is not None and found[0] > time.monotonic():
             return found[1]
         began = time.monotonic()
         value = await make()
         ended = time.monotonic()
+        if not kept_if(value):
+            return value
         if len(self._kept) > 500:
             self._kept.clear()
         self._kept[key] = (ended + max(1.0, (ended - began) * KEPT_FOR), value)

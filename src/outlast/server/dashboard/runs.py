@@ -41,12 +41,14 @@ async def show(visit: Visit) -> Response:
     asked = asked_for(visit)
     f = await visit.read(lambda tx: filter_of(tx, visit, asked))
     rows, older, newer, fresh = await visit.read(lambda tx: _rows(tx, visit, f))
-    known = None if older or newer or fresh else len(rows)  # all of them are on this page
-    extra = await visit.read(lambda tx: _around(tx, visit, f, known))
+    on_one_page = not (older or newer or fresh)
+    extra = await visit.read(lambda tx: _around(tx, visit))
     return visit.page(
         "runs/list.html",
         topics="runs",
         rows=rows,
+        total=len(rows) if on_one_page else await _total(visit, asked, f),
+        counted=COUNTED,
         older=_address(asked, after=rows[-1][0].id) if older else None,
         newer=_address(asked, before=rows[0][0].id) if newer and rows else None,
         fresh=fresh,
@@ -126,11 +128,15 @@ def _cursor(text: str | None) -> str | None:
     return text if text and text.startswith("run_") and text[4:].isalnum() and len(text) < 65 else None
 
 
-def _around(tx: Connection, visit: Visit, f: Filter, known: int | None) -> dict[str, Any]:
+async def _total(visit: Visit, asked: dict[str, Any], f: Filter) -> int:
+    """How many match. That they are more than we count is not counted again for every viewer and second."""
+    key = ("many", visit.env.id, _address(asked))
+    return await visit.site.shelf.get(key, lambda: visit.read(lambda tx: search.count(tx, f, COUNTED)), kept_if=lambda n: n >= COUNTED)
+
+
+def _around(tx: Connection, visit: Visit) -> dict[str, Any]:
     running, queued = counting.at_work(tx, visit.env.id)
     return {
-        "total": search.count(tx, f, COUNTED) if known is None else known,
-        "counted": COUNTED,
         "running": running,
         "queued": queued,
         "tasks": task_names(tx, visit),

@@ -89,22 +89,22 @@ on("change", e => {
 on("ui:shown", picked);
 
 // A form of filters changes the address; every other form says what it does by data-send.
-const filter = form => {
+let pause;
+const filter = (form, ms) => {
   const url = new URL(form.action);
   for (const [name, value] of new FormData(form)) if (value && name !== "pick") url.searchParams.append(name, value);
-  refresh(url.href, { push: true, top: true });
-};
-let pause;
-on("input", e => {
-  const form = e.target.closest("form[data-auto]");
-  if (!form) e.target.typed = true; // what somebody wrote stays until it is sent
-  if (!form || e.target.name === "pick") return;
   clearTimeout(pause);
-  pause = setTimeout(() => filter(form), 180);
+  // the address is made now: a block that comes meanwhile may put the fields back
+  pause = setTimeout(() => refresh(url.href, { push: true, top: true }), ms);
+};
+on("input", e => {
+  const { form, name, type } = e.target;
+  if (!form?.matches("[data-auto]")) e.target.typed = true; // what somebody wrote stays until it is sent
+  else if (name !== "pick") filter(form, /k|io|-/.test(type) ? 0 : 180);
 });
 on("submit", async e => {
   const form = e.target;
-  if (form.matches("[data-auto]")) { e.preventDefault(); clearTimeout(pause); return filter(form); }
+  if (form.matches("[data-auto]")) { e.preventDefault(); return filter(form); }
   if (!form.dataset.send) return;
   e.preventDefault();
   $$(".wrong", form).forEach(node => node.remove());
