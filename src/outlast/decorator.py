@@ -29,6 +29,8 @@ class TaskOptions(TypedDict, total=False):
     `retry_journal="keep"`: an attempt begins with all that went well in the ones before it, not only with their steps.
     `cancel_children_on_retry`: what a failed attempt has triggered is cancelled when another begins, save runs with an idempotency key
     and detached ones; batches are cancelled as a whole, whatever their items are.
+    `on_cancel_when_suspended="replay"`: a run that is cancelled while it waits is run once more up to that wait, where its code hears of
+    the cancel: `finally` blocks, `except CancelledError` and `on_cancel` hooks do their work also when no worker had it in memory.
     `isolation="process"`: each run has a process of its own, which may crash, hang or be killed alone; `machine` limits its memory.
     """
 
@@ -44,6 +46,7 @@ class TaskOptions(TypedDict, total=False):
     isolation: Literal["process"] | None
     retry_journal: Literal["keep"] | None
     cancel_children_on_retry: bool
+    on_cancel_when_suspended: Literal["replay"] | None
     singleton: Literal["skip", "queue", "cancel_previous"]
 
 
@@ -190,23 +193,19 @@ def _checked(options: dict[str, Any]) -> Options:
         has_max_duration="max_duration" in options,
         ttl_ms=None if options.get("ttl") is None else ttl_ms(options["ttl"], "ttl"),
         json_schema=options.get("json_schema"),
-        isolation=_isolation(options.get("isolation")),
+        isolation="process" if _only("isolation", options.get("isolation"), "process") else None,
         cancels_children=bool(options.get("cancel_children_on_retry")),
-        keeps_journal=_keeps(options.get("retry_journal")),
+        keeps_journal=_only("retry_journal", options.get("retry_journal"), "keep"),
+        cancel_replays=_only("on_cancel_when_suspended", options.get("on_cancel_when_suspended"), "replay"),
         singleton=_singleton(options.get("singleton")),
     )
 
 
-def _isolation(mode: Any) -> Literal["process"] | None:
-    if mode not in (None, "process"):
-        raise ConfigurationError(f'isolation={mode!r}: use "process", or leave it out')
-    return mode
-
-
-def _keeps(mode: Any) -> bool:
-    if mode not in (None, "keep"):
-        raise ConfigurationError(f'retry_journal={mode!r}: use "keep", or leave it out')
-    return mode == "keep"
+def _only(name: str, mode: Any, known: str) -> bool:
+    """Whether an option that has one value has it."""
+    if mode not in (None, known):
+        raise ConfigurationError(f'{name}={mode!r}: use "{known}", or leave it out')
+    return mode == known
 
 
 def _singleton(mode: Any) -> Literal["skip", "queue", "cancel_previous"] | None:

@@ -15,7 +15,6 @@ Machine = Literal["micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "la
 
 LATER = {
     "version": "version= comes with deploys",
-    "on_cancel_when_suspended": "on_cancel_when_suspended= comes with durable waits",
 }
 
 
@@ -124,6 +123,8 @@ def _add(wire: dict[str, Any], name: str, value: Any) -> None:
             wire["maxDuration"] = value
         case _ if name in _WIRE:
             wire[_WIRE[name]] = value
+        case "on_cancel_when_suspended":
+            raise InvalidValue('on_cancel_when_suspended is an option of the task: @task(on_cancel_when_suspended="replay")')
         case _:
             raise InvalidValue(f"there is no trigger option {name!r}")
 

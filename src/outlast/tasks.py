@@ -55,6 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Literal["process"] | None = None  # a process for each run
     keeps_journal: bool = False  # over a failed attempt, not only its steps
     cancels_children: bool = False  # of an attempt that is tried again
+    cancel_replays: bool = False  # a run cancelled while it waits is replayed to that wait, to clean up
     singleton: Literal["skip", "queue", "cancel_previous"] | None = None  # what becomes of a run while another is not over
 
 
@@ -250,6 +251,7 @@ class Task(Generic[In, Out]):
             schedule=o.schedule,
             scheduled=o.scheduled,
             singleton=o.singleton,
+            cancel_replays=o.cancel_replays,
             payload_schema=o.json_schema or self.schema.json_schema(),
         )
 

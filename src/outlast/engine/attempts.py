@@ -48,8 +48,6 @@ def give_back(view: View, g: GiveBack) -> Run | Refusal:
         return Refusal("not_found", f"run {g.run_id} does not exist")
     if refusal := lifecycle.fence(run, g.epoch):
         return refusal
-    if run.execution is Execution.PENDING_CANCEL:
-        return view.apply(lifecycle.confirm_cancel(run, now=view.now))
     return view.apply(lifecycle.give_back(run, reason=g.reason, now=view.now))
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from outlast.engine import gates, triggers
+from outlast.engine import cancelling, gates, triggers
 from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
-from outlast.model import lifecycle
 from outlast.model.bulk import AbortBulk, BulkAction, StartBulk, StepBulk, Target
 from outlast.model.limits import MAX_BULK_REPLAYS
 from outlast.model.refusal import Refusal
@@ -100,7 +99,7 @@ def _one(view: View, action: BulkAction, target: Target) -> tuple[str, str, str 
 
 
 def _cancel(view: View, action: BulkAction, run: Run) -> tuple[str, str, str | None, str | None]:
-    refused = view.apply(lifecycle.cancel(run, reason=f"Bulk action {action.id}", now=view.now))
+    refused = cancelling.cancel(view, run, reason=f"Bulk action {action.id}")
     return (action.id, run.id, None, refused.message if isinstance(refused, Refusal) else None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from outlast.engine import cancelling
 from outlast.engine.operation import operation
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
@@ -31,7 +32,7 @@ def cancel(view: View, c: Cancel) -> Run | Refusal:
     run = view.run(c.run_id, c.env_id)
     if run is None:
         return _not_found()
-    return view.apply(lifecycle.cancel(run, reason=c.reason, now=view.now))
+    return cancelling.cancel(view, run, reason=c.reason)
 
 
 def _needs_children(c: CancelChildren, wants: Rows) -> None:
@@ -46,7 +47,7 @@ def cancel_children(view: View, c: CancelChildren) -> int:
     for child in c.children:
         run = view.run(child)
         if run is not None and not run.is_final:
-            view.apply(lifecycle.cancel(run, reason=c.reason.replace("{parent}", c.parent_id), now=view.now))
+            cancelling.cancel(view, run, reason=c.reason.replace("{parent}", c.parent_id))
             cancelled += 1
     if not c.children:
         view.writes.gone_work.append((c.work_id,))

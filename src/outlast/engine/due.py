@@ -5,7 +5,7 @@ from __future__ import annotations
 from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import TIMER, View
-from outlast.model import lifecycle
+from outlast.model import ending, lifecycle
 from outlast.model.refusal import Refusal
 from outlast.model.requests import DropWork, Due, Unpark
 from outlast.model.run import Execution, Run
@@ -27,12 +27,14 @@ def due(view: View, d: Due) -> Run | Refusal | None:
             return view.apply(lifecycle.release(run, now=view.now))
         case Execution.QUEUED if run.lane_id is None:
             return view.apply(lifecycle.retry_due(run, now=view.now))
-        case Execution.QUEUED if run.resuming:
+        case Execution.QUEUED if run.resuming and (run.cancel_asked is None or ending.deadline(run.cancel_asked) > view.now):
             return view.apply(lifecycle.leave_holder(run, now=view.now))
+        case Execution.QUEUED if run.cancel_asked is not None:  # nobody came for its clean-up
+            return view.apply(ending.confirm_cancel(run, now=view.now))
         case Execution.QUEUED:
             return view.apply(lifecycle.expire(run, now=view.now))
         case Execution.PENDING_CANCEL:
-            return view.apply(lifecycle.confirm_cancel(run, now=view.now))
+            return view.apply(ending.confirm_cancel(run, now=view.now))
         case _:
             view.writes.gone_timers.add((d.due_at, TIMER, d.run_id))
             return None

@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
-from outlast.engine import continued, streams, tokens, triggers
+from outlast.engine import cancelling, continued, streams, tokens, triggers
 from outlast.engine.operation import Lane, operation
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import WAIT_TIMER, View
@@ -251,7 +251,7 @@ def _cancel_made(view: View, run: Run, entry: Entry, *, again: bool) -> None:
         if child is None or child.is_final or (child.parent_id, child.parent_key) != (run.id, parent_key):
             return
         if not (again and (child.detached or _has_key(view, child))):
-            view.apply(lifecycle.cancel(child, reason=f"its parent {run.id} needs it no more", now=view.now))
+            cancelling.cancel(view, child, reason=f"its parent {run.id} needs it no more")
 
 
 def _has_key(view: View, child: Run) -> bool:

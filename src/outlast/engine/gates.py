@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from outlast.engine import cancelling
 from outlast.engine.operation import operation
 from outlast.engine.rows import Rows
 from outlast.engine.view import View
@@ -35,7 +36,7 @@ def skipped(view: View, env_id: int, gate: tuple[str, GateMode]) -> Run | None:
     if mode == "skip":
         return holder
     if not holder.is_final:
-        view.apply(lifecycle.cancel(holder, reason="A newer run took its place", now=view.now))
+        cancelling.cancel(view, holder, reason="A newer run took its place")
     return None
 
 

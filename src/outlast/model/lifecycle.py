@@ -7,19 +7,18 @@ from typing import Final
 from msgspec.structs import replace
 
 from outlast.model.change import (
-    CANCEL_CHILDREN,
     DEQUEUE,
     ENQUEUE,
     FREE_SLOT,
     PARK,
     SET_TIMER,
-    TELL_WORKER,
     UNPARK,
     Change,
     ClearTimer,
     Effect,
     Finish,
 )
+from outlast.model.ending import confirm_cancel, deadline, finish, stopped_again
 from outlast.model.failure import Failure, internal
 from outlast.model.lane import alone_route, held_route, home_route, is_alone, kind_of, pinned
 from outlast.model.limits import (
@@ -42,14 +41,14 @@ E = Execution
 TRANSITIONS: Final[dict[Execution, frozenset[Execution]]] = {
     E.PENDING_VERSION: frozenset({E.DELAYED, E.QUEUED, E.FINISHED}),
     E.DELAYED: frozenset({E.DELAYED, E.QUEUED, E.PENDING_VERSION, E.FINISHED}),
-    E.QUEUED: frozenset({E.QUEUED, E.DEQUEUED, E.EXECUTING, E.PENDING_VERSION, E.FINISHED}),
+    E.QUEUED: frozenset({E.QUEUED, E.DEQUEUED, E.EXECUTING, E.PENDING_VERSION, E.PENDING_CANCEL, E.FINISHED}),
     E.DEQUEUED: frozenset({E.EXECUTING, E.QUEUED, E.PENDING_CANCEL, E.FINISHED}),
     E.EXECUTING: frozenset(
         {E.EXECUTING, E.EXECUTING_WITH_WAITPOINTS, E.SUSPENDED, E.QUEUED, E.PENDING_VERSION, E.PENDING_CANCEL, E.FINISHED},
     ),
     E.EXECUTING_WITH_WAITPOINTS: frozenset({E.EXECUTING, E.SUSPENDED, E.QUEUED, E.PENDING_CANCEL, E.FINISHED}),
     E.SUSPENDED: frozenset({E.QUEUED, E.EXECUTING, E.FINISHED}),
-    E.PENDING_CANCEL: frozenset({E.PENDING_CANCEL, E.FINISHED}),
+    E.PENDING_CANCEL: frozenset({E.PENDING_CANCEL, E.QUEUED, E.FINISHED}),
     E.FINISHED: frozenset(),
 }
 
@@ -169,8 +168,10 @@ def leave_holder(run: Run, *, now: int) -> Change:
     """Its worker did not come for it: any worker that has the code may go on by the journal."""
     assert run.execution is E.QUEUED
     assert run.due_at is not None
-    moved = replace(run, route=home_route(run.route), due_at=None, updated_at=now)
-    return Change(moved, "holder away", (ClearTimer(run.due_at), DEQUEUE, ENQUEUE))
+    due_at = None if run.cancel_asked is None else deadline(run.cancel_asked)
+    moved = replace(run, route=home_route(run.route), due_at=due_at, updated_at=now)
+    timer = (SET_TIMER,) if due_at is not None else ()
+    return Change(moved, "holder away", (ClearTimer(run.due_at), DEQUEUE, ENQUEUE, *timer))
 
 
 def claim(run: Run, *, session: str, version: str, pin: bool, executor: str | None = None, now: int) -> Change | Refusal:
@@ -181,20 +182,26 @@ def claim(run: Run, *, session: str, version: str, pin: bool, executor: str | No
     if run.execution is not E.QUEUED:
         return Refusal("not_claimed", f"run {run.id} is {run.status.value}, not QUEUED")
     effects: tuple[Effect, ...] = (ClearTimer(run.due_at),) if run.due_at is not None else ()
-    started = replace(
+    taken = replace(
         run,
-        status=Status.EXECUTING,
-        execution=E.EXECUTING,
         epoch=run.epoch + 1,
-        attempt=run.attempt + 1 - run.resuming,
-        resuming=0,
         held_by=session,
         executor=executor,
         version=run.version if pin and run.version else version,
         route=pinned(run.route, version) if pin else home_route(run.route),
         due_at=None,
-        started_at=run.started_at or now,
         updated_at=now,
+    )
+    if run.cancel_asked is not None:  # its code is told at the wait; `resuming` stays, or who loses the run would not know why it ran
+        stopping = replace(taken, execution=E.PENDING_CANCEL, due_at=now + CANCEL_DEADLINE_MS)
+        return Change(stopping, "stopping", (*effects, SET_TIMER))
+    started = replace(
+        taken,
+        status=Status.EXECUTING,
+        execution=E.EXECUTING,
+        attempt=run.attempt + 1 - run.resuming,
+        resuming=0,
+        started_at=run.started_at or now,
     )
     return Change(started, "continued" if run.resuming else "started", effects)
 
@@ -204,7 +211,7 @@ def expire(run: Run, *, now: int) -> Change | Refusal:
     if run.execution is not E.QUEUED or run.started_at is not None or run.due_at is None or run.due_at > now:
         return Refusal("invalid", f"run {run.id} is {run.status.value} and cannot expire now")
     error = encode_failure(Failure(type="STRING_ERROR", message=f"Run expired because it did not start within its ttl of {run.ttl_ms} ms"))
-    return _finish(run, Status.EXPIRED, "expired", Finish(error=error), now=now)
+    return finish(run, Status.EXPIRED, "expired", Finish(error=error), now=now)
 
 
 def complete(run: Run, result: Result, *, now: int) -> Change | Refusal:
@@ -220,11 +227,11 @@ def complete(run: Run, result: Result, *, now: int) -> Change | Refusal:
         peak_memory=max(run.peak_memory, result.peak_memory),
     )
     if run.execution is E.PENDING_CANCEL:
-        return confirm_cancel(run, now=now)
+        return stopped_again(run, now=now) if result.outcome in ("lost", "crashed") else confirm_cancel(run, now=now)
     match result.outcome:
         case "ok":
             done = Finish(output=result.output, output_type=result.output_type, result_hash=result.hash)
-            return _finish(run, Status.COMPLETED, "completed", done, now=now)
+            return finish(run, Status.COMPLETED, "completed", done, now=now)
         case "retry":
             return fail_attempt(run, result, now=now)
         case "parked":
@@ -270,18 +277,18 @@ def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Cha
     if refusal := fence(run, epoch):
         return refusal
     if run.execution is E.PENDING_CANCEL:
-        return confirm_cancel(run, now=now)
+        return stopped_again(run, began=started, now=now)
     if not started:
         return give_back(run, reason="delivery lost", now=now)
     losses = run.losses + 1
     lost = replace(run, losses=losses, attempt_ms=0, attempt_cpu_ms=0)
     stalled = internal("TASK_RUN_STALLED_EXECUTING", "the worker that executed the run was lost")
     if give_up:
-        return _finish(lost, Status.CANCELED, "worker lost", Finish(error=encode_failure(stalled)), now=now)
+        return finish(lost, Status.CANCELED, "worker lost", Finish(error=encode_failure(stalled)), now=now)
     if losses >= MAX_LOSSES:
         return _poison(lost, now=now)
     if run.attempt >= MAX_ATTEMPTS:
-        return _finish(lost, Status.CRASHED, "worker lost", Finish(error=encode_failure(stalled)), now=now)
+        return finish(lost, Status.CRASHED, "worker lost", Finish(error=encode_failure(stalled)), now=now)
     if losses >= ALONE_LOSSES and kind_of(run.route) != "process":
         lost = replace(lost, route=alone_route(run.route))
     # at once, or a newer run of a full queue would take the slot it had; it can come here twice only
@@ -290,7 +297,7 @@ def lose(run: Run, *, epoch: int, started: bool, give_up: bool, now: int) -> Cha
 
 def _poison(run: Run, *, now: int) -> Change:
     text = f"{run.losses} workers were lost while they executed this run; it was taken for poison"
-    return _finish(run, Status.CRASHED, "poison", Finish(error=encode_failure(internal("TASK_RUN_CRASHED", text))), now=now)
+    return finish(run, Status.CRASHED, "poison", Finish(error=encode_failure(internal("TASK_RUN_CRASHED", text))), now=now)
 
 
 def lose_process(run: Run, result: Result, *, now: int) -> Change:
@@ -309,6 +316,8 @@ def lose_process(run: Run, result: Result, *, now: int) -> Change:
 
 def give_back(run: Run, *, reason: str, now: int) -> Change:
     """A claimed run that never began: the attempt is given back and a delivery counted; the twelfth is the last."""
+    if run.execution is E.PENDING_CANCEL:
+        return stopped_again(run, began=False, now=now)
     back = replace(run, attempt=max(0, run.attempt - 1), deliveries=run.deliveries + 1)
     if reason in ("drain", "not_held"):
         back = replace(back, deliveries=run.deliveries)
@@ -316,37 +325,8 @@ def give_back(run: Run, *, reason: str, now: int) -> Change:
         error = internal(
             "TASK_RUN_DEQUEUED_MAX_RETRIES", f"dead letter: the run was handed to a worker {back.deliveries} times and never began"
         )
-        return _finish(back, Status.SYSTEM_FAILURE, "dead letter", Finish(error=encode_failure(error)), now=now)
+        return finish(back, Status.SYSTEM_FAILURE, "dead letter", Finish(error=encode_failure(error)), now=now)
     return _requeue(back, at=now, reason=reason, now=now)
-
-
-def cancel(run: Run, *, reason: str, now: int) -> Change | Refusal:
-    """Final for users at once; a worker that executes it keeps slot and lease until it confirms, or for a minute."""
-    if run.execution is E.PENDING_CANCEL:
-        return Change(replace(run, updated_at=now), "cancel repeated", (TELL_WORKER,))
-    if run.is_final:
-        return Refusal("run_final", f"run {run.id} is already {run.status.value}", {"status": run.status.value})
-    error = Finish(error=encode_failure(internal("TASK_RUN_CANCELLED", reason)))
-    if run.execution not in HOLDS_SLOT:
-        told = (TELL_WORKER,) if run.held_by is not None else ()  # its coroutine waits there
-        return _finish(run, Status.CANCELED, "cancelled", error, now=now, more=(*told, CANCEL_CHILDREN))
-    due_at = now + CANCEL_DEADLINE_MS
-    asked = replace(
-        run,
-        status=Status.CANCELED,
-        execution=E.PENDING_CANCEL,
-        cancel_asked=now,
-        finished_at=now,
-        due_at=due_at,
-        updated_at=now,
-    )
-    return Change(asked, "cancelled", (error, TELL_WORKER, SET_TIMER, CANCEL_CHILDREN))
-
-
-def confirm_cancel(run: Run, *, now: int) -> Change:
-    """The worker stopped, was lost, or stayed silent for a minute: the slot is free, the status stays CANCELED."""
-    effects: tuple[Effect, ...] = (FREE_SLOT, ClearTimer(run.due_at)) if run.due_at is not None else (FREE_SLOT,)
-    return Change(replace(run, execution=E.FINISHED, held_by=None, due_at=None, updated_at=now), "cancel confirmed", effects)
 
 
 def reschedule(run: Run, *, due_at: int, now: int) -> Change | Refusal:
@@ -373,20 +353,4 @@ def _requeue(run: Run, *, at: int, reason: str, now: int, data: dict[str, object
 
 def _fail(run: Run, status: Status, result: Result, *, now: int) -> Change:
     done = Finish(error=result.error, result_hash=result.hash)
-    return _finish(run, status, "failed", done, now=now, data={"error": result.error_name})
-
-
-def _finish(
-    run: Run, status: Status, reason: str, done: Finish, *, now: int, more: tuple[Effect, ...] = (), data: dict[str, object] | None = None
-) -> Change:
-    effects: list[Effect] = [done]
-    if run.execution in HOLDS_SLOT:
-        effects.append(FREE_SLOT)
-    elif run.execution is E.QUEUED and run.lane_id is not None:
-        effects.append(DEQUEUE)
-    elif run.execution is E.PENDING_VERSION:
-        effects.append(UNPARK)
-    if run.due_at is not None and run.execution is not E.PENDING_VERSION:
-        effects.append(ClearTimer(run.due_at))
-    final = replace(run, status=status, execution=E.FINISHED, held_by=None, executor=None, due_at=None, finished_at=now, updated_at=now)
-    return Change(final, reason, (*effects, *more), data)
+    return finish(run, status, "failed", done, now=now, data={"error": result.error_name})

@@ -12,6 +12,7 @@ UPKEEP_MS: Final = 5_000  # lost leases are looked for this often, so a lost wor
 POLL_MS: Final = 5_000  # behind every wake: a lost wake costs this, never a run
 START_DEADLINE_MS: Final = 60_000  # a prefetched run must start by then
 CANCEL_DEADLINE_MS: Final = 60_000  # a cancelled run whose worker stays silent is forced to its end
+CLEAN_UP_MS: Final = 600_000  # a run cancelled while it waited is offered so long to workers that replay it for its clean-up
 MAX_DELIVERIES: Final = 12  # claims lost before user code began; then the run is dead-lettered
 MAX_LOSSES: Final = 3  # workers lost while executing the run; then it is taken for poison
 ALONE_LOSSES: Final = 2  # from then on a run that its task does not isolate has a process for itself: it may be poison

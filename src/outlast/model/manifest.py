@@ -62,6 +62,7 @@ class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     schedule: ScheduleDefinition | None = None
     scheduled: bool = False  # schedules may be made for it
     singleton: Literal["skip", "queue", "cancel_previous"] | None = None
+    cancel_replays: bool = False  # its code hears of a cancel also when it waits and nobody has its coroutine
     payload_schema: dict[str, Any] | None = None
 
     @property

@@ -311,6 +311,7 @@ class RunPush(Message, tag="run", frozen=True, array_like=True):
     used_cpu_ms: int = 0  # its CPU time there
     earlier_ms: int = 0  # active time of earlier attempts
     earlier_cpu_ms: int = 0
+    cancelled: bool = False  # replayed up to its wait, and told of its cancel there
 
 
 class Recorded(Message, tag="recorded", frozen=True, array_like=True):

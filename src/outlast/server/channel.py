@@ -78,10 +78,16 @@ class Channel:
                 continue
             executor.held[c.run.id] = (c.run.epoch, kind_of(c.run.route))
             if c.is_hot:
-                executor.outbox.put(Resume(c.run.id, c.run.epoch, c.entries))
+                self._resume(executor.outbox, c)
                 continue
             self._forget_coroutine(c)
             executor.outbox.put(run_push(c))
+
+    def _resume(self, outbox: Outbox, c: Claimed) -> None:
+        if c.run.cancel_asked is None:
+            return outbox.put(Resume(c.run.id, c.run.epoch, c.entries))
+        outbox.put(Resume(c.run.id, c.run.epoch, []))
+        return outbox.put(CancelPush(c.run.id, c.run.epoch, CANCEL_GRACE_MS))
 
     def _forget_coroutine(self, c: Claimed) -> None:
         """The run goes on elsewhere, by its journal: the coroutine that waited for it is of no use any more."""

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from outlast.engine.claim import Claimed
 from outlast.model import payload as packets
+from outlast.model.journal import Entry
 from outlast.model.messages import RunPush
 from outlast.model.run import RunData
 
@@ -39,12 +41,19 @@ def run_push(c: Claimed) -> RunPush:
         max_duration_off=data.options.max_duration_off,
         traceparent=data.options.traceparent,
         journal=run.journal,
-        entries=c.entries,
+        entries=c.entries if run.cancel_asked is None else _unheard(c),
         used_ms=run.attempt_ms,
         used_cpu_ms=run.attempt_cpu_ms,
         earlier_ms=run.usage_ms,
         earlier_cpu_ms=run.cpu_ms,
+        cancelled=run.cancel_asked is not None,
     )
+
+
+def _unheard(c: Claimed) -> list[Entry]:
+    """What came after its code had begun to wait came too late: it stops at that wait."""
+    seen = c.run.seen_seq
+    return [replace(e, status="pending", seq=None) if e.seq is not None and e.seq >= seen else e for e in c.entries]
 
 
 def _metadata(data: RunData) -> str | None:

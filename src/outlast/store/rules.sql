@@ -100,7 +100,9 @@ HAVING count(j.id) <> r.next_seq OR COALESCE(max(j.seq), -1) + 1 <> r.next_seq O
 -- ---- ends
 
 -- rule: a final status and the end go together
-SELECT id, status, execution FROM runs WHERE (status IN {final}) <> (execution IN ('FINISHED', 'PENDING_CANCEL'))
+-- one that was cancelled while it waited may be queued once more, for its clean-up
+SELECT id, status, execution FROM runs WHERE (status IN {final}) <> (execution IN ('FINISHED', 'PENDING_CANCEL')
+OR (execution = 'QUEUED' AND cancel_asked IS NOT NULL))
 OR (status IN {final}) <> (finished_at IS NOT NULL);
 
 -- rule: a run that is over holds nothing

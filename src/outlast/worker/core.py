@@ -52,6 +52,7 @@ from outlast.worker.refusals import Refusals
 from outlast.worker.scopes import install
 from outlast.worker.setting import Setting
 from outlast.worker.sides import Sides
+from outlast.worker.stopping import Stopping
 from outlast.worker.unanswered import Unanswered, Write
 from outlast.worker.waits import Waits
 
@@ -96,6 +97,7 @@ class ExecutorCore:
         # a thread that waits keeps no slot, so there may be many more of them than slots
         self._setting = Setting(config, is_dev, ThreadPoolExecutor(MAX_THREADS, "outlast-task"), memory_bytes, alone)
         self.waits = Waits(self, limits)
+        self.stopping = Stopping(self)
         self.unanswered = Unanswered(spool)
         self._refusals = Refusals(self)
         self._n = first_number  # of its writes; in a process of one run they must differ from those of its neighbours
@@ -160,7 +162,7 @@ class ExecutorCore:
             case Joined():
                 self._joined(message)
             case CancelPush():
-                self.cancel(message.run_id, message.epoch, message.grace_ms)
+                self.stopping.cancel(message.run_id, message.epoch, message.grace_ms)
             case Abandon():
                 self.abandon(message.runs)
             case SessionLost():
@@ -217,6 +219,8 @@ class ExecutorCore:
         self.held[push.run_id] = held
         self.idle.clear()
         held.work = self._loop.create_task(self._work(held))
+        if push.cancelled:
+            self.stopping.replay(held)
         return None
 
     async def _work(self, held: Held) -> None:
@@ -273,54 +277,25 @@ class ExecutorCore:
         held.sides = Sides(held, held.journal, self, counts)
         emit = partial(self.lines.say, push.run_id, push.attempt)
         attempt = current.Attempt(ctx=ctx, emit=emit, durable=held.journal, beside=held.sides)
-        return AttemptRunner(push, registry.tasks[push.task], attempt, self._setting, partial(self._stopping, held))
+        return AttemptRunner(push, registry.tasks[push.task], attempt, self._setting, partial(self.stopping.began, held))
 
     async def _report(self, held: Held, ended: Ended) -> int | None:
         """Send the end of an attempt; the number of the one that follows here, if any."""
         held.answered = self._loop.create_future()
         if held.sides is not None:
             held.sides.send()
-        self.send(self._done(held.push, ended))
+        self.send(self.done(held.push, ended))
         following = await held.answered
         held.answered = None
         return None if held.abandoned else following
 
-    def _done(self, push: RunPush, ended: Ended) -> Done:
+    def done(self, push: RunPush, ended: Ended) -> Done:
         return Done(
             self.next_number(), push.run_id, push.epoch, push.attempt, ended.outcome, ended.output, ended.output_type, ended.error,
             ended.retry_delay_ms, ended.usage_ms, ended.cpu_ms, ended.peak_memory,
         )  # fmt: skip
 
-    # ---- stopping
-
-    def cancel(self, run_id: str, epoch: int, grace_ms: int) -> None:
-        """The run was cancelled: tell its code, and confirm when it has ended."""
-        held = self.held.get(run_id)
-        if held is None or held.push.epoch != epoch or held.abandoned:
-            return
-        if held.runner is not None:
-            return held.runner.stop("cancelled", grace_ms / 1_000)
-        if held.answered is not None:
-            if not held.answered.done() or (following := held.answered.result()) is None:
-                return None  # its end is on its way, and the server decides which came first
-            held.again(following)
-        # not begun yet, or between two attempts: nothing runs that could confirm
-        self.give_up(held)
-        self.send(self._done(held.push, Ended("cancelled")))
-        return None
-
-    def _stopping(self, held: Held, grace: float) -> None:
-        self._loop.call_later(grace, self._overdue, held, held.runner)
-
-    def _overdue(self, held: Held, runner: AttemptRunner | None) -> None:
-        """The grace is over and the code did not stop: the run is given up here, its end is reported."""
-        if runner is None or held.runner is not runner or held.abandoned:
-            return
-        log.warning("the code of a run did not stop in time", extra={"run_id": held.push.run_id, "task": held.push.task})
-        ended = runner.ended_by_force()
-        self.give_up(held)
-        self.lines.over(held.push.run_id, held.push.attempt)
-        self.send(self._done(held.push, ended))
+    # ---- giving up
 
     def abandon(self, runs: list[HeldRun]) -> None:
         """These are not ours any more: stop them, and say nothing of them."""

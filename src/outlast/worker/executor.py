@@ -112,7 +112,7 @@ class Executor:
                 case Pause():
                     self.core.pause(line.on)
                 case CancelRun():
-                    self.core.cancel(line.run_id, line.epoch, line.grace_ms)
+                    self.core.stopping.cancel(line.run_id, line.epoch, line.grace_ms)
                 case _:
                     pass
 

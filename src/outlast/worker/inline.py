@@ -100,6 +100,6 @@ class InlineWorker:
                             return await executor.close()
                         case BeatOk():
                             for run in message.cancel:
-                                self._core.cancel(run.run_id, run.epoch, CANCEL_GRACE_MS)
+                                self._core.stopping.cancel(run.run_id, run.epoch, CANCEL_GRACE_MS)
                         case _:
                             pass

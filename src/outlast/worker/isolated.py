@@ -42,6 +42,7 @@ from outlast.worker.nursery import Nursery
 from outlast.worker.parking import WaitLimits
 from outlast.worker.relay import Relay
 from outlast.worker.single import Birth
+from outlast.worker.stopping import CLEAN_UP_SECONDS, REPLAY_SECONDS
 from outlast.worker.unanswered import Write
 from outlast.worker.verdict import pause_ms
 
@@ -191,9 +192,11 @@ class IsolatedExecutor:
         child = Child(self._numbers, replace(push, payload=None, metadata=None, entries=[]), terms, oom_kills())
         self._children[child.number] = self._runs[push.run_id] = child
         child.read = self._background.spawn(self._live(child, push))
+        if push.cancelled:
+            seconds = REPLAY_SECONDS + CLEAN_UP_SECONDS + PATIENCE_SECONDS
+            return child.set_timer(self._loop.call_later(seconds, self._overdue, child, "cancelled"))
         # a replay has the whole of max_duration for itself
-        self._allow(child, replay=bool(push.entries))
-        return None
+        return self._allow(child, replay=bool(push.entries))
 
     def resume(self, resume: Resume) -> None:
         child = self._runs.get(resume.run_id)
@@ -213,7 +216,7 @@ class IsolatedExecutor:
 
     def cancel(self, run_id: str, epoch: int, grace_ms: int) -> None:
         child = self._runs.get(run_id)
-        if child is None or child.push.epoch != epoch or child.stopping == "cancelled":
+        if child is None or child.push.epoch != epoch or child.stopping == "cancelled" or child.push.cancelled:
             return
         child.stopping = "cancelled"
         child.tell(CancelPush(run_id, epoch, grace_ms))

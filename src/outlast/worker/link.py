@@ -10,6 +10,7 @@ from outlast.model.messages import Abandoned, Awake, Blocked, Op
 if TYPE_CHECKING:
     from outlast.durable import Slot
     from outlast.worker.held import Held
+    from outlast.worker.stopping import Stopping
 
 
 class Link(Protocol):
@@ -27,6 +28,7 @@ class Writer(Protocol):
     """The executor, which sends what the journal says."""
 
     schema: str | None
+    stopping: Stopping
 
     def next_number(self) -> int: ...
     def send(self, message: Op | Abandoned | Blocked | Awake) -> None: ...
@@ -64,6 +66,8 @@ class RunLink:
 
     def blocked(self, seen: int, unanswered: list[str]) -> None:
         push = self._held.push
+        if push.cancelled:
+            return self._writer.stopping.at_wait(self._held)
         if self._is_open:
             self._flush()
             runner = self._held.runner

@@ -1,0 +1,19 @@
+"""A run is cancelled: what its task wants of that, if its code waits."""
+
+from __future__ import annotations
+
+from outlast.engine.view import View
+from outlast.model import ending
+from outlast.model.refusal import Refusal
+from outlast.model.run import Run
+
+
+def cancel(view: View, run: Run, *, reason: str) -> Run | Refusal:
+    """CANCELED for users at once. A run that is over is a refusal."""
+    cleans_up = ending.is_suspended(run) and _cleans_up(view, run)
+    return view.apply(ending.cancel(run, reason=reason, now=view.now, cleans_up=cleans_up, is_away=cleans_up and view.is_away(run)))
+
+
+def _cleans_up(view: View, run: Run) -> bool:
+    definition = view.catalog.definition(view.tx, run.env_id, run.version, run.task)
+    return definition is not None and definition.cancel_replays
