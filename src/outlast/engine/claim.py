@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 import msgspec
@@ -55,13 +55,12 @@ class Claimed(msgspec.Struct, frozen=True):
         return bool(self.before.resuming) and (self.before.held_by, self.before.executor) == (self.session, self.executor)
 
 
-@dataclass(slots=True)
-class Claims:
+class Claims(msgspec.Struct):
     """What a flush took, the environments it looked at, and those that have more to give."""
 
-    taken: list[Claimed] = field(default_factory=list[Claimed])
-    looked: set[int] = field(default_factory=set[int])
-    more: set[int] = field(default_factory=set[int])
+    taken: list[Claimed] = []
+    looked: set[int] = set()
+    more: set[int] = set()
 
 
 @dataclass(slots=True)

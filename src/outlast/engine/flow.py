@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.model.run import RunData
@@ -12,24 +12,23 @@ from outlast.store.database import Connection
 from outlast.store.gates import DebounceKey, Gate
 
 
-@dataclass(slots=True)
-class Flow:
+class Flow(msgspec.Struct):
     """Loaded rows, and what will be written of them."""
 
-    schedules: dict[str, Schedule] = field(default_factory=dict[str, Schedule])
-    gates: dict[Gate, str] = field(default_factory=dict[Gate, str])
-    debounced: dict[DebounceKey, tuple[str, int]] = field(default_factory=dict[DebounceKey, tuple[str, int]])
-    loaded: Rows = field(default_factory=Rows)
+    schedules: dict[str, Schedule] = {}
+    gates: dict[Gate, str] = {}
+    debounced: dict[DebounceKey, tuple[str, int]] = {}
+    loaded: Rows = msgspec.field(default_factory=Rows)
 
-    changed: set[str] = field(default_factory=set[str])
-    gone: set[str] = field(default_factory=set[str])
-    ticks: list[tuple[str, int, int, str | None, str | None]] = field(default_factory=list[tuple[str, int, int, str | None, str | None]])
-    held: dict[Gate, tuple[str, str | None]] = field(default_factory=dict[Gate, tuple[str, str | None]])  # new holder, the one before
-    waiting: dict[str, Gate] = field(default_factory=dict[str, Gate])
-    admitted: dict[str, Gate] = field(default_factory=dict[str, Gate])
-    keys: dict[DebounceKey, tuple[str, int, str | None]] = field(default_factory=dict[DebounceKey, tuple[str, int, str | None]])
-    data: dict[str, RunData] = field(default_factory=dict[str, RunData])
-    gone_tags: set[tuple[int, str, str]] = field(default_factory=set[tuple[int, str, str]])
+    changed: set[str] = set()
+    gone: set[str] = set()
+    ticks: list[tuple[str, int, int, str | None, str | None]] = []
+    held: dict[Gate, tuple[str, str | None]] = {}  # new holder, the one before
+    waiting: dict[str, Gate] = {}
+    admitted: dict[str, Gate] = {}
+    keys: dict[DebounceKey, tuple[str, int, str | None]] = {}
+    data: dict[str, RunData] = {}
+    gone_tags: set[tuple[int, str, str]] = set()
 
     def schedule(self, schedule_id: str, env_id: int | None = None) -> Schedule | None:
         """The schedule; None when there is none, or when it belongs to another environment."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
+
+import msgspec
 
 from outlast import faults
 from outlast.engine.catalog import Catalog
@@ -26,19 +28,18 @@ RERUNS = 3  # with wider locks, or after a deadlock; then the items go one by on
 _jitter = Random()
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What a flush did, for those who must hear of it after the commit."""
 
-    claimed: list[Claimed] = field(default_factory=list[Claimed])
-    told: list[Told] = field(default_factory=list[Told])
-    pushed: list[Pushed] = field(default_factory=list[Pushed])
-    finished: set[str] = field(default_factory=set[str])
-    woken: set[int] = field(default_factory=set[int])  # environments in which something may be claimable still
+    claimed: list[Claimed] = []
+    told: list[Told] = []
+    pushed: list[Pushed] = []
+    finished: set[str] = set()
+    woken: set[int] = set()  # environments in which something may be claimable still
     catalog_changed: bool = False
     changed: bool = False  # a run did: the outbox has something new
     has_work: bool = False
-    topics: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])  # (environment, topic) of what is no run
+    topics: set[tuple[int, str]] = set()  # (environment, topic) of what is no run
 
     def add(self, other: Outcome) -> None:
         self.claimed += other.claimed

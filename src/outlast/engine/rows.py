@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from outlast.store.gates import DebounceKey, Gate
 from outlast.store.idempotency import Key
 from outlast.store.lanes import LaneKey
 
 
-@dataclass(slots=True)
-class Rows:
+class Rows(msgspec.Struct):
     """What to lock (`runs`, `batches`, `keys`, `sessions`, `lanes` by key) and what only to read."""
 
-    sessions: set[str] = field(default_factory=set[str])
-    runs: set[str] = field(default_factory=set[str])
-    light: set[str] = field(default_factory=set[str])  # runs that keep their slot or place: their lanes are not needed
-    batches: set[str] = field(default_factory=set[str])
-    keys: set[Key] = field(default_factory=set[Key])
-    lanes: dict[LaneKey, int] = field(default_factory=dict[LaneKey, int])  # to the environment
-    queue_lanes: set[int] = field(default_factory=set[int])  # all lanes of these queues
-    requests: set[str] = field(default_factory=set[str])
-    batch_items: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
-    requeued: set[str] = field(default_factory=set[str])  # runs that may go back to their queue
-    data: set[str] = field(default_factory=set[str])
-    hashes: set[str] = field(default_factory=set[str])  # result hashes of these runs
-    entries: set[str] = field(default_factory=set[str])  # of journals, by id
-    tokens: set[str] = field(default_factory=set[str])
-    schedules: set[str] = field(default_factory=set[str])
-    gates: set[Gate] = field(default_factory=set[Gate])
-    debounced: set[DebounceKey] = field(default_factory=set[DebounceKey])
+    sessions: set[str] = set()
+    runs: set[str] = set()
+    light: set[str] = set()  # runs that keep their slot or place: their lanes are not needed
+    batches: set[str] = set()
+    keys: set[Key] = set()
+    lanes: dict[LaneKey, int] = {}  # to the environment
+    queue_lanes: set[int] = set()  # all lanes of these queues
+    requests: set[str] = set()
+    batch_items: set[tuple[str, int]] = set()
+    requeued: set[str] = set()  # runs that may go back to their queue
+    data: set[str] = set()
+    hashes: set[str] = set()  # result hashes of these runs
+    entries: set[str] = set()  # of journals, by id
+    tokens: set[str] = set()
+    schedules: set[str] = set()
+    gates: set[Gate] = set()
+    debounced: set[DebounceKey] = set()
 
     def add(self, other: Rows) -> None:
-        for name in self.__slots__:
+        for name in self.__struct_fields__:
             getattr(self, name).update(getattr(other, name))
 
 

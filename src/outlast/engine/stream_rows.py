@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from outlast.store import streams
 from outlast.store.database import Connection
 from outlast.store.streams import Chunk, Id, Stream
 
 
-@dataclass(slots=True)
-class StreamRows:
+class StreamRows(msgspec.Struct):
     """The streams a flush has looked at, and what it writes of them."""
 
-    known: dict[Id, Stream | None] = field(default_factory=dict[Id, "Stream | None"])
-    writers: dict[Id, dict[str, int]] = field(default_factory=dict[Id, dict[str, int]])
-    born: set[Id] = field(default_factory=set[Id])
-    changed: set[Id] = field(default_factory=set[Id])
-    rows: list[streams.Row] = field(default_factory=list[streams.Row])
-    new: dict[Id, list[Chunk]] = field(default_factory=dict[Id, list[Chunk]])  # of this flush, by stream
-    moved: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])  # writers
+    known: dict[Id, Stream | None] = {}
+    writers: dict[Id, dict[str, int]] = {}
+    born: set[Id] = set()
+    changed: set[Id] = set()
+    rows: list[streams.Row] = []
+    new: dict[Id, list[Chunk]] = {}  # of this flush, by stream
+    moved: dict[tuple[str, str, str], int] = {}  # writers
 
     def write(self, tx: Connection) -> None:
         streams.insert(tx, [s for id_ in sorted(self.born) if (s := self.known[id_]) is not None])
