@@ -30,8 +30,11 @@ class Wire:
         self._told: asyncio.Queue[ToWorker] = asyncio.Queue()
         self.serving = asyncio.create_task(channel.serve(self, env_id))
 
-    async def ask(self, message: FromWorker, answer: type[T]) -> T:
+    def say(self, message: FromWorker) -> None:
         self._said.put_nowait([message])
+
+    async def ask(self, message: FromWorker, answer: type[T]) -> T:
+        self.say(message)
         return await self.told(answer)
 
     async def told(self, kind: type[T]) -> T:

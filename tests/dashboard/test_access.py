@@ -115,6 +115,12 @@ async def test_the_way_after_signing_in_leads_to_our_own_pages(locked: House, ta
         assert location == "/" or (location.startswith("/") and not location.startswith(("//", "/\\")) and "\n" not in location)
 
 
+async def test_row_15_a_form_is_small(locked: House) -> None:
+    async with httpx.AsyncClient(base_url=locked.url) as http:
+        assert (await http.post("/login", data={"key": "x" * 1_000_000})).status_code == 413
+        assert (await http.post("/login", data={"key": "x" * 5_000})).status_code == 401
+
+
 async def test_a_session_ends_with_its_key_and_a_forged_one_is_none(locked: House) -> None:
     """security.md row 16"""
     async with httpx.AsyncClient(base_url=locked.url) as http:

@@ -16,12 +16,13 @@ from outlast.client.address import Address as Target
 from outlast.client.connection import Connection
 from outlast.engine import sessions
 from outlast.errors import ApiError, ConfigurationError
+from outlast.model.limits import MAX_SCHEDULES
 from outlast.model.manifest import Manifest, TaskDefinition
 from outlast.model.requests import OpenSession
 from outlast.server.runtime import Options, Runtime
 from tests.databases import Address
 from tests.schedules.house import scheduled
-from tests.server.conftest import Server
+from tests.server.conftest import Server, on_sqlite
 
 
 @pytest_asyncio.fixture
@@ -102,6 +103,21 @@ async def test_row55_row57_bad_bodies_are_refused_by_name(server: Server, body: 
     answer = await make(server, **body)
     assert answer.status_code == status
     assert says in str(answer.json())
+
+
+@on_sqlite
+async def test_row_56_an_environment_has_only_so_many_schedules(server: Server) -> None:
+    made = (await make(server)).json()["id"]
+    many = (
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :most)"
+        " INSERT INTO schedules (id, env_id, task, type, cron, timezone, deduplication_key, overlap, catch_up, active, revision, created_at,"
+        " updated_at) SELECT 'sched_' || n, env_id, task, type, cron, timezone, n, overlap, catch_up, 0, 1, 1, 1 FROM numbers, schedules"
+        " WHERE id = :made"
+    )
+    await server.runtime.engine.write(lambda tx: tx.execute(many, made=made, most=MAX_SCHEDULES - 2))  # one is declared
+    refused = await make(server, deduplicationKey="one more")
+    assert (refused.status_code, refused.json()["code"]) == (422, "limit_exceeded")
+    assert (await make(server, cron="0 10 * * 1")).status_code == 200  # what is there already may change
 
 
 async def test_b170_a_schedule_of_another_environment_is_not_found(server: Server) -> None:

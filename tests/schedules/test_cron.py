@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import time
+import timeit
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -210,10 +210,11 @@ def test_two_restricted_day_fields_are_alternatives() -> None:
     ],
 )
 def test_row55_b162_bad_patterns_are_refused_with_a_reason(pattern: str, says: str) -> None:
-    began = time.perf_counter()
-    with pytest.raises(ValueError, match=says):
-        cron.check_cron(pattern, NOW)
-    assert time.perf_counter() - began < 0.5
+    def refused() -> None:
+        with pytest.raises(ValueError, match=says):
+            cron.check_cron(pattern, NOW)
+
+    assert min(timeit.repeat(refused, number=1, repeat=5)) < 0.005  # the quickest: the machine may be busy
 
 
 @pytest.mark.parametrize("zone", ["Mars/Phobos", "../../etc/passwd", "", "x" * 10_000, "europe/paris\x00"])

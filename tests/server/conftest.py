@@ -71,7 +71,7 @@ async def serving(address: Address, folder: Path) -> AsyncIterator[Server]:
     manifest = Manifest(
         python="3.11",
         content_hash="1",
-        tasks=[TaskDefinition(id="t"), TaskDefinition(id="u.v")],
+        tasks=[TaskDefinition(id="t"), TaskDefinition(id="u.v"), TaskDefinition(id="cron", scheduled=True)],
         queues=[QueueDefinition(name="a/b c".replace(" ", "_"), concurrency_limit=5)],
     )
     await runtime.engine.call(sessions.open_session, OpenSession(env_id=3, server_id="s", worker="w", boot_id="b", manifest=manifest))

@@ -7,10 +7,15 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
+import pytest
 import pytest_asyncio
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from outlast.cli import serving
 from outlast.cli.protocol import Protocol
+from outlast.model.messages import MAX_FRAME_MESSAGES, Drain
 from outlast.server.runtime import Options, Runtime
 
 
@@ -72,6 +77,24 @@ async def test_row_27_who_never_ends_a_request_is_let_go(raw: Raw) -> None:
     assert await raw.lives()
 
 
+@pytest.mark.full
+async def test_row_27_a_body_that_trickles_is_late_after_half_a_minute(raw: Raw) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", raw.port)
+
+    async def trickle() -> None:
+        writer.write(raw.trigger("content-length: 1000"))
+        while True:
+            writer.write(b"[")
+            await writer.drain()
+            await asyncio.sleep(0.5)
+
+    dripping = asyncio.create_task(trickle())
+    async with asyncio.timeout(60):
+        assert status(await reader.readline()) == 408
+    dripping.cancel()
+    writer.close()
+
+
 class Crowded(Protocol):
     max_silent = 3
 
@@ -91,6 +114,28 @@ async def test_row_27_an_address_that_says_nothing_often_gets_no_more_connection
         for _, writer in silent:
             writer.close()
     await runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (msgspec.msgpack.encode([Drain()] * (MAX_FRAME_MESSAGES + 1)), 1009),
+        (b"\x91" * 100_000 + b"\x00", 1007),  # row 24, in msgpack
+        (b"\xc1", 1007),
+        (msgspec.msgpack.encode([["explode"]]), 1007),
+        (msgspec.msgpack.encode([["done", 1, "run_1", 2**62, 1, "perhaps"]]), 1007),
+        ("[]", 1000),  # a text: it is let go
+    ],
+)
+async def test_row_63_frames_of_a_worker_that_are_none(raw: Raw, frame: bytes | str, code: int) -> None:
+    headers = dict(line.split(": ") for line in raw.head.splitlines())
+    del headers["host"]
+    async with connect(f"ws://127.0.0.1:{raw.port}/api/outlast/v1/channel", additional_headers=headers) as socket:
+        await socket.send(frame)
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == code
+    assert await raw.lives()
 
 
 async def test_row_84_heads_have_limits(raw: Raw) -> None:

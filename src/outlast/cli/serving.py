@@ -15,6 +15,7 @@ import uvicorn
 from outlast import faults, interpreter
 from outlast.cli.protocol import Protocol
 from outlast.errors import ConfigurationError
+from outlast.model.messages import MAX_FRAME_BYTES
 from outlast.server import public_tokens, rates
 from outlast.server.runtime import Options, Runtime
 from outlast.settings import Settings
@@ -98,7 +99,7 @@ def make(runtime: Runtime, protocol: type[asyncio.Protocol] = Protocol) -> Serve
         loop="none",
         ws="websockets-sansio",
         ws_per_message_deflate=False,
-        ws_max_size=64 * 1024 * 1024,
+        ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=None,
         http=protocol,
         log_config=None,

@@ -53,12 +53,12 @@ def _needs_token(c: CompleteToken | TimeOutToken, wants: Rows) -> None:
 
 @operation(needs=_needs_token)
 def complete_token(view: View, c: CompleteToken) -> bool | Refusal:
-    """Once; again is a success that changes nothing."""
+    """Whether this completed it: once it is over, another completion is a success that changes nothing."""
     token = view.token(c.token_id)
     if token is None or (c.env_id is not None and token.env_id != c.env_id):
         return Refusal("not_found", "Waitpoint not found")
     complete(view, token, c.value)
-    return True
+    return token.status == "WAITING"
 
 
 def complete(view: View, token: Token, value: str | None) -> None:

@@ -14,7 +14,7 @@ from outlast.model.journal import Entry, OpKind
 from outlast.model.manifest import Manifest
 
 MAX_FRAME_MESSAGES = 1_000
-MAX_FRAME_BYTES = 16 * 1024 * 1024  # one output may have 10 MB; batches are cut well below
+MAX_FRAME_BYTES = 64 * 1024 * 1024  # an operation of a run may make a batch, and that is as large as a request may be
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", gc=False):
@@ -356,6 +356,7 @@ class DrainPush(Message, tag="drain_executor", frozen=True, array_like=True):
 FromWorker = (
     Hello | Attach | Beat | Lost | Drain | Bye | Join | Credit | Done | Release | Log | Op | Abandoned | Blocked | Cold | Awake | Side
 )
+RunWrite = Done | Release | Op | Abandoned | Blocked | Cold | Awake | Side  # what an executor says of one run, and is answered
 ToExecutor = Joined | RunPush | CancelPush | Abandon | DrainPush | Ok | Refused | Recorded | Completion | Resume
 ToWorker = Welcome | Variables | Attached | SessionLost | BeatOk | Rejected | ToExecutor
 

@@ -76,7 +76,7 @@ class Channel:
                 # it left between the claim's look and its commit
                 self._later(self.engine.submit(attempts.give_back, GiveBack(run_id=c.run.id, epoch=c.run.epoch, reason="not_started")))
                 continue
-            executor.held[c.run.id] = (c.run.epoch, kind_of(c.run.route))
+            executor.hold(c.run.id, c.run.epoch, kind_of(c.run.route))
             if c.is_hot:
                 self._resume(executor.outbox, c)
                 continue

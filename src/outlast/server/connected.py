@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from outlast import faults
 from outlast.engine.claim import Demand
 from outlast.model.manifest import Kind
 from outlast.model.messages import FromWorker, ToWorker, Variables
+
+MAX_KNOWN = 20_000  # runs an executor is remembered to have been given
 
 
 class Connection(Protocol):
@@ -62,6 +64,16 @@ class Executor:
         self.outbox = outbox
         self.capacity: dict[Kind, int] = {"async": 0, "thread": 0, "process": 0}
         self.held: dict[str, tuple[int, Kind]] = {}  # run → (epoch, kind)
+        self.known: set[str] = set()  # runs of its environment, as far as anybody looked: it may write to them
+
+    def hold(self, run_id: str, epoch: int, kind: Kind) -> None:
+        self.held[run_id] = (epoch, kind)
+        self.know((run_id,))
+
+    def know(self, run_ids: Iterable[str]) -> None:
+        if len(self.known) >= MAX_KNOWN:
+            self.known.clear()
+        self.known.update(run_ids)
 
     def demands(self) -> list[Demand]:
         s, demands = self.session, list[Demand]()

@@ -71,6 +71,11 @@ class TriggerBody(msgspec.Struct):
 
 body_decoder = msgspec.json.Decoder(TriggerBody)
 _options = msgspec.json.Decoder(TriggerOptions)
+_names = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KNOWN = {field.encode_name for field in msgspec.structs.fields(TriggerOptions)} | {
+    "payloadSize", "externalDeploymentId", "parentBatch", "bulkActionId", "concurrency", "gates",  # of Trigger.dev's, without effect here
+    "dependentAttempt", "parentAttempt", "dependentBatch",
+}  # fmt: skip
 
 
 def read_options(raw: msgspec.Raw | UnsetType) -> TriggerOptions:
@@ -90,6 +95,13 @@ def read_options(raw: msgspec.Raw | UnsetType) -> TriggerOptions:
         raise Problem(400, f"options are not JSON: {error}", code="invalid_json") from error
     no_duplicates(bytes(raw), "options")
     return found
+
+
+def unknown(raw: msgspec.Raw | UnsetType) -> list[str]:
+    """Names of options that neither Outlast nor Trigger.dev knows, of options that were read already."""
+    if raw is UNSET or bytes(raw) == b"null":
+        return []
+    return [name for name in _names.decode(raw) if name not in _KNOWN]
 
 
 def trigger(env_id: int, task: str, body: TriggerBody, o: TriggerOptions, *, now: int, limit: int = limits.MAX_PAYLOAD_BYTES) -> Trigger:

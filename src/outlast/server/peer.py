@@ -43,6 +43,7 @@ from outlast.model.messages import (
     Refused,
     Rejected,
     Release,
+    RunWrite,
     SessionLost,
     Side,
     Welcome,
@@ -63,7 +64,9 @@ from outlast.model.requests import (
     TakeSession,
     Wake,
 )
+from outlast.server import manifests
 from outlast.server.connected import Executor, Outbox, WorkerSession
+from outlast.server.owned import foreign
 from outlast.server.reconcile import reconcile
 from outlast.server.recorded import record_of
 from outlast.server.results import result_of
@@ -92,12 +95,14 @@ class Peer:
         self.executor: Executor | None = None
 
     async def handle(self, message: FromWorker) -> None:
+        if isinstance(message, RunWrite) and self.executor is not None and await foreign(self.engine, self.executor, (message.run_id,)):
+            text = f"run {message.run_id[:64]} belongs to another environment"
+            return self.outbox.put(Refused(message.n, "forbidden", text, True))
         match message:
             case Done():
                 self._done(message)
             case Log():
-                # off the critical path: nobody waits for it
-                self.channel.later(self.engine.submit(attempts.append_logs, AppendLogs(lines=message.lines), bulk=True))
+                await self._log(message)
             case Op():
                 self._op(message)
             case Blocked():
@@ -144,12 +149,26 @@ class Peer:
 
     # ---- supervisors
 
+    async def _log(self, message: Log) -> None:
+        """Off the critical path: nobody waits for it."""
+        if self.executor is None:
+            return
+        lines = message.lines
+        if others := await foreign(self.engine, self.executor, {line.run_id for line in lines}):
+            log.warning(
+                "log lines of runs of another environment were dropped", extra={"executor": self.executor.name, "runs": len(others)}
+            )
+            lines = [line for line in lines if line.run_id not in others]
+        self.channel.later(self.engine.submit(attempts.append_logs, AppendLogs(lines=lines), bulk=True))
+
     async def _hello(self, hello: Hello) -> None:
         if self.env_id is None:
             return self.outbox.put(Rejected("unauthorized", "this connection has no API key"))
         if hello.protocol != PROTOCOL:
             text = f"the worker speaks protocol {hello.protocol}, this server {PROTOCOL}: install the same version of outlast on both"
             return self.outbox.put(Rejected("protocol", text))
+        if (wrong := manifests.fault(hello.manifest, self.engine.clock.now())) is not None:
+            return self.outbox.put(Rejected("invalid", wrong))
         opened = await self.engine.call(
             sessions.open_session,
             OpenSession(
@@ -269,7 +288,7 @@ class Peer:
         held = {run.run_id: run.epoch for run in join.held}
         for run_id, epoch, name in slots:
             if held.get(run_id) == epoch:
-                executor.held[run_id] = (epoch, kind_of(name))
+                executor.hold(run_id, epoch, kind_of(name))
             else:  # claimed for it, but the frame was lost: it never began
                 self.channel.later(self.engine.submit(attempts.give_back, GiveBack(run_id=run_id, epoch=epoch, reason="not_started")))
         waiting = await self.engine.read(lambda tx: runs.read(tx, set(held) - set(executor.held)))

@@ -8,7 +8,7 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from outlast.engine.engine import Engine
-from outlast.model.messages import FromWorker, ToWorker, decode_from_worker, encode_frame
+from outlast.model.messages import MAX_FRAME_MESSAGES, FromWorker, ToWorker, decode_from_worker, encode_frame
 from outlast.server.channel import Channel
 from outlast.server.connected import ConnectionClosed
 from outlast.store import keys
@@ -28,12 +28,16 @@ class WebSocketConnection:
 
     async def receive(self) -> list[FromWorker]:
         try:
-            return decode_from_worker(await self._socket.receive_bytes())
+            frame = decode_from_worker(await self._socket.receive_bytes())
         except (WebSocketDisconnect, RuntimeError, KeyError) as error:
             raise ConnectionClosed from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             await self._socket.close(1007, "not a frame of this protocol")
             raise ConnectionClosed from error
+        if len(frame) > MAX_FRAME_MESSAGES:  # its bytes are bounded by the WebSocket's own limit
+            await self._socket.close(1009, f"a frame has at most {MAX_FRAME_MESSAGES} messages")
+            raise ConnectionClosed
+        return frame
 
     async def close(self) -> None:
         if self._socket.client_state is WebSocketState.CONNECTED and self._socket.application_state is WebSocketState.CONNECTED:

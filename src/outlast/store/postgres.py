@@ -35,7 +35,7 @@ class Postgres:
     """A database by its `postgresql://` address. Tables live in `schema`.
 
     Raises:
-        DatabaseUnusable: unreachable, or `synchronous_commit` is off (it would lose acknowledged work).
+        DatabaseUnusable: unreachable, or `synchronous_commit` or `fsync` is off (it would lose acknowledged work).
     """
 
     is_postgres = True
@@ -61,11 +61,12 @@ class Postgres:
             self.is_pooled = self._finds_pooler()
             with self.connect() as connection:
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'.encode())
-                row = connection.execute("SHOW synchronous_commit").fetchone()
+                rows = connection.execute("SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit')").fetchall()
         except psycopg.Error as error:
             raise DatabaseUnusable(f"cannot reach PostgreSQL: {' '.join(str(error).split())}") from error
-        if row and row[0] == "off":
-            raise DatabaseUnusable("PostgreSQL runs with synchronous_commit=off, which loses acknowledged work: switch it on")
+        for name, setting in rows:
+            if setting == "off":
+                raise DatabaseUnusable(f"PostgreSQL runs with {name}=off, which loses acknowledged work: switch it on")
 
     def connect(self, settings: Mapping[str, str] = {}) -> psycopg.Connection[Row]:
         if self.is_pooled:  # its settings come with each transaction

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import replace
@@ -57,9 +58,16 @@ async def trigger(request: Request) -> Response:
         item = replace(item, once=caller.token.once, once_until=caller.token.expires_at * 1_000)
     made = accepted(await context.engine.call(triggers.trigger, item))
     headers = public_tokens.headers(caller.env, caller.key_id, [f"read:runs:{made.run_id}", f"write:inputStreams:{made.run_id}"], now)
-    if (warning := made.warning or await _mismatch(context, item, made)) is not None:
-        headers["x-outlast-warning"] = warning
+    warnings = [made.warning or await _mismatch(context, item, made), _unknown(found)]
+    if any(warnings):
+        headers["x-outlast-warning"] = ", ".join(filter(None, warnings))
     return answer({"id": made.run_id, "isCached": made.is_cached}, headers=headers)
+
+
+def _unknown(body: trigger_options.TriggerBody) -> str | None:
+    """An option with a wrong name has no effect, and who sends it should know."""
+    names = trigger_options.unknown(body.options)
+    return f"unknown-options: {quote(' '.join(names)[:200], safe=' ')}" if names else None
 
 
 async def _mismatch(context: Context, item: Trigger, made: Triggered) -> str | None:

@@ -163,8 +163,12 @@ async def complete(request: Request) -> Response:
     found = bodies.decode(await bodies.read(request, limits.MAX_PAYLOAD_BYTES) or b"{}", _complete)
     value = None if found.data is msgspec.UNSET else bytes(found.data).decode()
     item = CompleteToken(token_id=request.path_params["token"], env_id=caller.env.id, value=None if value == "null" else value)
-    accepted(await context.engine.call(tokens.complete_token, item))
-    return answer({"success": True})
+    return _completed(accepted(await context.engine.call(tokens.complete_token, item)))
+
+
+def _completed(is_first: bool) -> Response:
+    """The first completion wins, or its timeout; a later one is told so, and succeeds as Trigger.dev's does."""
+    return answer({"success": True} if is_first else {"success": True, "code": "already_completed"})
 
 
 async def callback(request: Request) -> Response:
@@ -181,8 +185,7 @@ async def callback(request: Request) -> Response:
     if raw.strip():
         bodies.decode(raw, _any)
     item = CompleteToken(token_id=token_id, env_id=None, value=raw.decode() if raw.strip() else "{}")
-    accepted(await context.engine.call(tokens.complete_token, item))
-    return answer({"success": True})
+    return _completed(accepted(await context.engine.call(tokens.complete_token, item)))
 
 
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any)
