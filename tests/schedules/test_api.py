@@ -110,8 +110,9 @@ async def test_row_56_an_environment_has_only_so_many_schedules(server: Server) 
     made = (await make(server)).json()["id"]
     many = (
         "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :most)"
-        " INSERT INTO schedules (id, env_id, task, type, cron, timezone, deduplication_key, overlap, catch_up, active, revision, created_at,"
-        " updated_at) SELECT 'sched_' || n, env_id, task, type, cron, timezone, n, overlap, catch_up, 0, 1, 1, 1 FROM numbers, schedules"
+        " INSERT INTO schedules (id, env_id, task, type, cron, timezone, deduplication_key, overlap, catch_up,"
+        " active, revision, created_at, updated_at)"
+        " SELECT 'sched_' || n, env_id, task, type, cron, timezone, n, overlap, catch_up, 0, 1, 1, 1 FROM numbers, schedules"
         " WHERE id = :made"
     )
     await server.runtime.engine.write(lambda tx: tx.execute(many, made=made, most=MAX_SCHEDULES - 2))  # one is declared
