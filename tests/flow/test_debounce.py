@@ -65,6 +65,20 @@ async def test_b106_beyond_max_delay_the_old_run_executes_and_a_new_one_takes_th
     assert [c.run.id for c in await house.claim(5)] == [first]
 
 
+async def test_a_key_that_is_triggered_all_the_time_runs_once_a_day(house: House) -> None:
+    """Without a `max_delay` it would never run."""
+    await house.work("t")
+    endless = DebounceBy(key="k", delay_ms=3_600_000)
+    first = await house.trigger(debounce=endless)
+    for _ in range(23):
+        house.clock.advance(seconds=3_500)
+        assert await house.trigger(debounce=endless) == first
+    house.clock.advance(seconds=3_500)
+    assert await house.trigger(debounce=endless) != first
+    await house.later(seconds=101)
+    assert [c.run.id for c in await house.claim(5)] == [first]
+
+
 async def test_b107_trailing_takes_the_last_triggers_data_leading_the_first(house: House) -> None:
     await house.work("t")
     modes: list[tuple[Literal["leading", "trailing"], str]] = [("leading", "1"), ("trailing", "2")]
