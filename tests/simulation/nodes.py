@@ -82,9 +82,12 @@ class Server:
         self.runtime = runtime
 
     def stop(self) -> None:
-        """SIGTERM: what was accepted is finished."""
+        """SIGTERM: what was accepted is finished; while it starts, nothing was."""
+        is_starting = self.runtime is None and not self.is_leaving
         self.is_leaving = True
         runtime, self.runtime = self.runtime, None
+        if is_starting and self.node.alive:
+            self.node.crash()
         if runtime is not None and self.node.alive:
             self.node.spawn(self._leave(runtime))
 
