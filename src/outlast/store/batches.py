@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
+from outlast.store import retention
 from outlast.store.database import Connection, Row
 
 _COLUMNS = (
@@ -114,15 +115,7 @@ def _batch(row: Row) -> Batch:
 
 def prune(tx: Connection, before: int, after: str, limit: int) -> tuple[int, str]:
     """Delete batches that ended before that time, and whose parent and runs are over; as `runs.prune`."""
-    rows = tx.all(
-        "SELECT b.id, COALESCE(b.completed_at, b.aborted_at), b.created_at, p.id, p.finished_at FROM"
-        " (SELECT id, completed_at, aborted_at, created_at, parent_id FROM batches WHERE id > :after ORDER BY id LIMIT :limit) b"
-        " LEFT JOIN runs p ON p.id = b.parent_id ORDER BY b.id",
-        after=after,
-        limit=limit,
-    )
-    following = rows[-1][0] if len(rows) == limit and rows[-1][2] < before else ""
-    ended = [row[0] for row in rows if row[1] is not None and row[1] < before and (row[3] is None or row[4] is not None)]
+    ended, following = retention.ended(tx, "batches", before, after, limit)
     if not ended:
         return 0, following
     busy = tx.all(  # of an aborted one runs may still go on

@@ -8,6 +8,7 @@ from operator import attrgetter
 import msgspec
 
 from outlast.model.run import Execution, Run, RunData, RunOptions, Status
+from outlast.store import retention
 from outlast.store.database import Connection, Later, Row
 
 COLUMNS = tuple(field.name for field in msgspec.structs.fields(Run))
@@ -239,20 +240,8 @@ def of_batch(tx: Connection, batch_id: str, limit: int) -> list[str]:
 
 
 def prune(tx: Connection, before: int, after: str, limit: int) -> tuple[int, str]:
-    """Delete runs that ended before that time, with all that belongs to them; (how many, where to go on, "" at the end).
-
-    A bounded number is looked at, in the order of their ids, which is that of their making: runs that wait for long hold up no
-    others. A child stays as long as its parent, which may be given its result again in a replay.
-    """
-    rows = tx.all(
-        "SELECT r.id, r.finished_at, r.created_at, p.id, p.finished_at FROM"
-        " (SELECT id, finished_at, created_at, parent_id FROM runs WHERE id > :after ORDER BY id LIMIT :limit) r"
-        " LEFT JOIN runs p ON p.id = r.parent_id ORDER BY r.id",
-        after=after,
-        limit=limit,
-    )
-    following = rows[-1][0] if len(rows) == limit and rows[-1][2] < before else ""
-    ids = [row[0] for row in rows if row[1] is not None and row[1] < before and (row[3] is None or row[4] is not None)]
+    """Delete runs that ended before that time, with all that belongs to them; (how many, where to go on, "" at the end)."""
+    ids, following = retention.ended(tx, "runs", before, after, limit)
     if not ids:
         return 0, following
     for table in ("run_data", "run_tags", "failures", "events", "logs", "journal", "streams", "stream_records", "stream_writers"):
