@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 from msgspec.structs import replace
 from playwright.async_api import Page
 
@@ -24,12 +23,12 @@ from outlast.store.postgres import Postgres
 from outlast.store.sqlite import Sqlite
 from tests.browser import PATIENCE_MS, browser
 from tests.dashboard import showcase
+from tests.dashboard.viewers import Block, Viewer, looking
 
 RUNS, SPANS, TIMES = 100_000, 5_000, 3
 ENV = 3  # production, whose key the house has
 DRAINED, ROUNDS = 10_000, 3
 LOOKED_AT = ("/runs", "/runs?status=COMPLETED", "/", "/tasks", "/queues") * 4  # twenty pages
-HEARD = b"event: changed"
 
 
 async def pages(house: House) -> dict[str, Any]:
@@ -134,23 +133,25 @@ async def signed_in(house: House) -> AsyncIterator[Page]:
 async def viewers(house: House) -> dict[str, Any]:
     """10,000 no-op runs drained with nobody looking and with 20 open pages, in turns: rates, and what the server computed.
 
-    `ratio` is of the rates, and as noisy as the machine; `cpu_ratio` of the server's processor seconds is not.
+    `ratio` is of the rates, and as noisy as the machine. `cost` is not: what the server computed more, in each second of watching.
     """
     pipe, worker = await Pipe.open("127.0.0.1", house.port), house.start_worker("--executors", "1")
     await queue_state(pipe, house)
     await drained(pipe, house)
-    alone, watched, seen = list[tuple[float, float]](), list[tuple[float, float]](), 0
+    alone, watched, seen = list[tuple[float, float]](), list[tuple[float, float]](), list[Block]()
     for _ in range(ROUNDS):
         alone.append(await drained(pipe, house))
         async with open_pages(house) as fetched:
             watched.append(await drained(pipe, house))
-            seen += len(fetched)
+            seen += fetched
     pipe.close()
     house.stop(worker)
     (rate, cpu), (seen_rate, seen_cpu) = ([statistics.median(of) for of in zip(*some, strict=True)] for some in (alone, watched))
     return {
         "pages": len(LOOKED_AT), "alone": round(rate), "watched": round(seen_rate), "ratio": round(seen_rate / rate, 2),
-        "alone_cpu_s": round(cpu, 2), "watched_cpu_s": round(seen_cpu, 2), "cpu_ratio": round(seen_cpu / cpu, 2), "blocks_fetched": seen,
+        "alone_cpu_s": round(cpu, 2), "watched_cpu_s": round(seen_cpu, 2), "cost": round((seen_cpu - cpu) * seen_rate / DRAINED, 3),
+        "blocks_fetched": len(seen), "drawn": len({block.drawing for block in seen}),
+        "block_p95_ms": round(statistics.quantiles([block.ms for block in seen], n=20)[-1], 1),
     }  # fmt: skip
 
 
@@ -171,29 +172,19 @@ async def drained(pipe: Pipe, house: House) -> tuple[float, float]:
 
 
 @asynccontextmanager
-async def open_pages(house: House) -> AsyncIterator[list[int]]:
-    """What twenty browsers ask for: the stream, and the live block again whenever it says so. The browsers themselves run elsewhere."""
-    async with httpx.AsyncClient(base_url=house.url, timeout=60, limits=httpx.Limits(max_connections=None)) as http:
-        answer = await http.post("/login", data={"key": house.key})
-        cookie = answer.headers["set-cookie"].partition(";")[0]
-        headers, fetched, listening = {"cookie": cookie, "host": f"127.0.0.1:{house.port}"}, list[int](), asyncio.Semaphore(0)
+async def open_pages(house: House) -> AsyncIterator[list[Block]]:
+    """What twenty browsers ask for; the browsers themselves run elsewhere."""
+    fetched = list[Block]()
 
-        async def look(path: str) -> None:
-            known, topic = "", path.partition("?")[0].strip("/") or "home"
-            async with http.stream("GET", f"/ui/events?topics={topic}", headers=headers) as stream:
-                listening.release()
-                async for part in stream.aiter_raw():
-                    if HEARD in part:
-                        block = await http.get(path, headers={**headers, "x-fragment": "live", "if-none-match": known})
-                        known = block.headers["etag"]
-                        fetched.append(len(block.content))
+    async def follow(viewer: Viewer) -> None:
+        while True:
+            fetched.append(await viewer.look())
 
-        pages = [asyncio.create_task(look(path)) for path in LOOKED_AT]
-        for _ in pages:
-            await listening.acquire()
+    async with looking(house.url, house.key, LOOKED_AT) as viewers:
+        following = [asyncio.create_task(follow(viewer)) for viewer in viewers]
         try:
             yield fetched
         finally:
-            for one in pages:
+            for one in following:
                 one.cancel()
-            await asyncio.gather(*pages, return_exceptions=True)
+            await asyncio.gather(*following, return_exceptions=True)

@@ -112,6 +112,20 @@ def insert(tx: Connection, found: Iterator[tuple[Run, RunData]]) -> None:
         events.append(tx, [event for run, _ in part for event in _history(run)])
 
 
+def multiply(tx: Connection, times: int) -> None:
+    """Every run so many times, beside itself: a million of them in the time it takes to write them."""
+    numbers = (
+        f"SELECT n FROM generate_series(2, {times}) n"
+        if tx.is_postgres
+        else f"WITH RECURSIVE c(n) AS (VALUES (2) UNION ALL SELECT n + 1 FROM c WHERE n < {times}) SELECT n FROM c"
+    )
+    data = ["run_id", "payload", "payload_type", "options", "metadata", "output", "output_type", "error"]
+    tables = {"runs": list(runs.COLUMNS), "run_data": data, "run_tags": ["env_id", "tag", "run_id"], "failures": ["env_id", "run_id"]}
+    for table, columns in tables.items():
+        new = [f"r.{name} || 'z' || CAST(c.n AS TEXT)" if name in ("id", "run_id") else f"r.{name}" for name in columns]
+        tx.execute(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(new)} FROM {table} r CROSS JOIN ({numbers}) c")
+
+
 def _history(run: Run) -> list[Event]:
     def event(n: int, kind: str, at: int, **data: Any) -> Event:
         return Event(run_id=run.id, env_id=run.env_id, n=n, kind=kind, at=at, data={"attempt": run.attempt, **data})
