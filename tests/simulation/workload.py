@@ -195,17 +195,20 @@ class Workload:
         body: dict[str, Any] = {"tags": []} if timeout is None else {"tags": [], "timeout": timeout}
         made = await self.world.client.send(requests.create_token(body))
         o.payload["token"] = made.id
-        await self._trigger(o)
         completes = timeout is None or self.chance.random() < 0.6
-        if completes:
-            self._spawn_completion(made.id)
+        await self._trigger_with(o, [made.id] if completes else [])
 
     async def _with_tokens(self, o: Operation) -> None:
         made = [(await self.world.client.send(requests.create_token({"tags": []}))).id for _ in range(2)]
         o.payload["tokens"] = made
-        await self._trigger(o)
-        for token_id in made:
-            self._spawn_completion(token_id)
+        await self._trigger_with(o, made)
+
+    async def _trigger_with(self, o: Operation, tokens: list[str]) -> None:
+        try:
+            await self._trigger(o)
+        finally:  # if nobody heard of it, there may be a run that waits all the same
+            for token_id in tokens:
+                self._spawn_completion(token_id)
 
     def _spawn_completion(self, token_id: str) -> None:
         for _ in range(self.chance.choice((1, 1, 2))):
