@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from outlast.model.run import Status
 from outlast.server.realtime import feed as feeds
 from outlast.server.realtime.feed import Subscription
+from outlast.server.realtime.state import Pair, pairs
 from outlast.store import outbox
+from outlast.store.database import Connection
 from outlast.store.outbox import Change
 from tests.databases import Address
+from tests.engine.house import open_house
 from tests.realtime.house import ENV, PATIENCE, Live, open_live
 
 
@@ -89,6 +94,37 @@ async def test_topics_wake_whoever_asked_for_them(live: Live) -> None:
         live.feed.publish(ENV, "queues")
         assert (await mine.take(PATIENCE)).topics == {"queues"}
         assert (await foreign.take(0)).topics == set()
+
+
+class Interrupted:
+    """A connection on which something happens elsewhere before its second statement."""
+
+    def __init__(self, tx: Connection, between: Callable[[], object]) -> None:
+        self._tx, self._between, self._asked = tx, between, 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("all", "ask"):
+            self._asked += 1
+            if self._asked == 2:
+                self._between()
+        return getattr(self._tx, name)
+
+
+async def test_a_run_that_ends_while_it_is_read_is_not_shown_over_without_its_output(postgres: Address) -> None:
+    async with open_house(postgres) as house:
+        await house.work("t")
+        run_id, loop = await house.trigger(), asyncio.get_running_loop()
+        [claimed] = await house.claim()
+
+        def ends() -> None:
+            asyncio.run_coroutine_threadsafe(house.end(claimed, output='"done"'), loop).result(PATIENCE)
+
+        def read(tx: Connection, between: Callable[[], object]) -> Pair:
+            return pairs(Interrupted(tx, between), [run_id])[run_id]  # type: ignore[arg-type] - all of it that is used
+
+        for between in (ends, int):
+            run, data = await house.engine.read(lambda tx, b=between: read(tx, b))
+            assert (run.is_final, data.output) == ((False, None) if between is ends else (True, '"done"'))
 
 
 async def test_every_server_hears_of_what_another_one_committed(postgres: Address, tmp_path: Path) -> None:

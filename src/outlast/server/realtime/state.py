@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec.structs import replace
 
@@ -70,10 +70,15 @@ class Rows:
             future.set_result(found.get(run_id))
 
 
-def pairs(tx: Connection, ids: Iterable[str]) -> dict[str, Pair]:
-    every = list(ids)
-    data = runs.data(tx, every)
-    return {run.id: (run, data[run.id]) for run in runs.read(tx, every) if run.id in data}
+def pairs(tx: Connection, ids: Collection[str]) -> dict[str, Pair]:
+    """Runs first: one may end between the two statements, and a run that is over is never read again for its output."""
+    found = runs.read(tx, ids)
+    data = runs.data(tx, [run.id for run in found])
+    return {run.id: (run, data[run.id] if run.is_final else _unfinished(data[run.id])) for run in found if run.id in data}
+
+
+def _unfinished(data: RunData) -> RunData:
+    return data if data.output is None and data.error is None else replace(data, output=None, output_type=None, error=None)
 
 
 def at(pair: Pair, change: Change) -> Pair:
@@ -92,4 +97,4 @@ def at(pair: Pair, change: Change) -> Pair:
     )
     if change.is_final:
         return run, data
-    return replace(run, finished_at=None), replace(data, output=None, output_type=None, error=None)
+    return replace(run, finished_at=None), _unfinished(data)
