@@ -25,8 +25,8 @@ def test_a_bucket_empties_and_fills_at_a_steady_pace() -> None:
         limiter.take("a", now + 4_999)
     assert limiter.take("a", now + 5_000)["x-ratelimit-remaining"] == "0"
     assert limiter.take("a", now + 60_000)["x-ratelimit-remaining"] == "2"
-    with pytest.raises(Problem):
-        limiter.take("c", now, 4)  # more at once than the bucket holds is never allowed
+    with pytest.raises(Problem, match="more than ever allowed"):
+        limiter.take("c", now, 4)
     assert limiter.take("c", now, 3)["x-ratelimit-remaining"] == "0"
 
 
@@ -47,6 +47,10 @@ async def test_a_limited_server_says_so_as_the_official_client_understands_it(tm
     batches = [await server.ask("POST", "/api/v3/batches", json={"runCount": 3}) for _ in range(2)]
     assert [answer.status_code for answer in batches] == [202, 429]
     assert "OUTLAST_BATCH_RATE" in batches[1].json()["error"]
+    assert batches[1].headers["x-ratelimit-limit"] == "5"  # of this limit and not of the key's, or clients would come back too early
+    assert int(batches[1].headers["x-ratelimit-reset"]) > time.time() * 1_000 + 5_000
+    never = await server.ask("POST", "/api/v3/batches", env="dev", json={"runCount": 6})
+    assert (never.status_code, never.headers["x-should-retry"]) == (422, "false")
     refused = await server.trigger()
     body = refused.json()
     assert (refused.status_code, refused.headers["content-type"]) == (429, "application/problem+json")

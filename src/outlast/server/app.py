@@ -90,8 +90,8 @@ class Endpoint:
             response = _explain(scope["path"], error)
         if self._topic is not None and response.status_code < 300 and (caller := scope.get(CALLER)) is not None:
             of(request).engine.publish(caller.env.id, self._topic)
-        if (limits := scope.get(LIMITS)) is not None:
-            response.headers.update(limits)
+        for name, value in scope.get(LIMITS, {}).items():
+            response.headers.setdefault(name, value)  # a refusal has its own: of the limit that was reached
         if self._public and "origin" in request.headers:
             cors.open_to_browsers(response)
         await response(scope, receive, send)

@@ -52,9 +52,11 @@ class Limiter:
         """Take from the bucket; the headers that say what is left.
 
         Raises:
-            Problem: 429, with when to come again.
+            Problem: 429, with when to come again; 422 for more than there ever is room for.
         """
         rate = self.rate
+        if calls > rate.size:
+            raise Problem(422, f"{calls} at once is more than ever allowed: {rate.size} {self._what}", code="limit_exceeded")
         per_call = rate.seconds * 1_000 / rate.refill
         full_at = max(self._full_at.get(name, 0.0), now_ms)
         allowed_at = full_at + calls * per_call - rate.size * per_call
