@@ -33,6 +33,8 @@ class StillClock:
     def now(self) -> int:
         return self.at
 
+    wall = now
+
 
 async def schedules(house: House) -> dict[str, Any]:
     """100,000 schedules, spread over the minutes of a day: a tick with none due, with one, and with seventy."""

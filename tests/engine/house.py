@@ -31,9 +31,13 @@ START = 1_800_000_000_000
 class FakeClock:
     def __init__(self, at: int = START) -> None:
         self.at = at
+        self.back_ms = 0  # how far the world's clock was set back, since which this server's goes on as it was
 
     def now(self) -> int:
         return self.at
+
+    def wall(self) -> int:
+        return self.at - self.back_ms
 
     def advance(self, *, seconds: float) -> None:
         self.at += round(seconds * 1_000)

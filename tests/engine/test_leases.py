@@ -6,7 +6,8 @@ from outlast.engine import sessions
 from outlast.engine.upkeep import Upkeep
 from outlast.model.requests import Beats
 from outlast.model.run import Execution
-from tests.engine.house import House
+from tests.databases import Address
+from tests.engine.house import FakeClock, House, open_house
 
 
 async def executes(house: House, run_id: str) -> bool:
@@ -35,6 +36,27 @@ async def test_point_19_the_time_without_a_server_counts_for_no_lease(house: Hou
     assert dead != house.session
     house.clock.advance(seconds=10)
     assert not await house.engine.call(sessions.beat, Beats(session=house.session))  # it has come back, and is told nothing bad
+
+
+async def test_point_27_a_clock_that_is_set_back_ends_no_lease_and_hides_no_death(house: House, address: Address) -> None:
+    """A server that lived through it goes on by its own time; one that starts afterwards has the world's, and so have leases."""
+    await house.work("t")
+    dead = await house.trigger()
+    await house.claim()
+    await house.upkeep.sessions()
+    house.clock.back_ms = 90_000
+    async with open_house(address, clock=FakeClock(house.clock.wall()), seed=8) as newer:
+        await newer.work("t")
+        living = await newer.trigger()
+        await newer.claim()
+        lost: list[int] = []
+        for _ in range(8):  # in all half a minute and two seconds
+            lost.append(await house.upkeep.sessions())
+            house.clock.advance(seconds=4)
+            newer.clock.advance(seconds=4)
+            await newer.engine.call(sessions.beat, Beats(session=newer.session))
+        assert (sum(lost), await house.upkeep.sessions()) == (0, 1)
+        assert (await executes(house, dead), await executes(house, living)) == (False, True)
 
 
 async def test_point_27_a_clock_that_jumps_ends_no_lease_at_once(house: House) -> None:

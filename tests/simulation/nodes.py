@@ -53,6 +53,9 @@ class Clock:
         self._last = max(self._last + round(passed * 900), self._world.wall_ms())
         return self._last
 
+    def wall(self) -> int:
+        return self._world.wall_ms()
+
 
 class Server:
     def __init__(self, world: World, name: str) -> None:

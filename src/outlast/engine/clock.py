@@ -13,6 +13,10 @@ class Clock(Protocol):
         """UTC milliseconds; never goes back."""
         ...
 
+    def wall(self) -> int:
+        """UTC milliseconds as all servers have them: for what any of them may judge, as leases. Goes back when the clock is set back."""
+        ...
+
 
 class SystemClock:
     """This machine's clock, corrected by the database's offset, and made monotonic.
@@ -31,6 +35,9 @@ class SystemClock:
         passed, self._monotonic = monotonic - self._monotonic, monotonic
         self._last = max(self._last + passed * 9 // 10, time.time_ns() + self.offset_ms * 1_000_000)
         return self._last // 1_000_000
+
+    def wall(self) -> int:
+        return time.time_ns() // 1_000_000 + self.offset_ms
 
 
 class Chance:

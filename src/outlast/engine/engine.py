@@ -55,7 +55,7 @@ class Engine:
         self.push: Callable[[list[Pushed]], None] = _ignore
         self.name = f"{self.chance.bits(64):016x}"
         ids = IdFactory(self.chance.bits)
-        self._flusher = Flusher(database, self.catalog, self.clock.now, ids.new, time.sleep, lambda: self.connected(), self.name)
+        self._flusher = Flusher(database, self.catalog, self.clock, ids.new, time.sleep, lambda: self.connected(), self.name)
         self.new_id = ids.new
         self._waiting: deque[tuple[Call, asyncio.Future[Any]]] = deque()
         self._bulk: deque[tuple[Call, asyncio.Future[Any]]] = deque()

@@ -12,6 +12,7 @@ import msgspec
 from outlast import faults
 from outlast.engine.catalog import Catalog
 from outlast.engine.claim import Claimed, Claims, Demand, add_data, claim
+from outlast.engine.clock import Clock
 from outlast.engine.handoff import hand_off
 from outlast.engine.load import load
 from outlast.engine.operation import Call
@@ -59,7 +60,7 @@ class Flusher:
 
     database: Database
     catalog: Catalog
-    now: Callable[[], int]
+    clock: Clock
     new_id: Callable[[str, int], str]
     pause: Callable[[float], None]  # between reruns, in seconds
     connected: Callable[[], Collection[str]]  # sessions of workers that this server speaks with
@@ -123,7 +124,7 @@ class Flusher:
 
     def _transaction(self, calls: Sequence[Call], demands: Sequence[Demand], more: Rows, look: bool) -> Outcome:
         with self.database.transaction() as tx:
-            view = View(tx, self.catalog, now=self.now(), new_id=self.new_id, connected=self.connected())
+            view = View(tx, self.catalog, clock=self.clock, new_id=self.new_id, connected=self.connected())
             wants = Rows()
             wants.add(more)
             for call in calls:

@@ -49,7 +49,7 @@ def open_session(view: View, o: OpenSession) -> SessionOpened:
         boot_id=o.boot_id[:128],
         version=version,
         server_id=o.server_id,
-        lease_until=view.now + LEASE_MS,
+        lease_until=view.wall + LEASE_MS,
         state="open",
     )
     sessions.insert(view.tx, session, view.now)
@@ -99,7 +99,7 @@ def take_session(view: View, t: TakeSession) -> SessionTaken | Refusal:
     session = view.sessions.get(t.session)
     if session is None or session.env_id != t.env_id or session.state != "open":
         return Refusal("session_lost", f"session {t.session} is over: begin a new one with hello")
-    view.sessions[t.session] = replace(session, server_id=t.server_id, lease_until=view.now + LEASE_MS)
+    view.sessions[t.session] = replace(session, server_id=t.server_id, lease_until=view.wall + LEASE_MS)
     view.writes.sessions.add(t.session)
     env = view.catalog.environment(view.tx, t.env_id)
     return SessionTaken(version=session.version, is_current=env.current_version == session.version)
@@ -111,7 +111,7 @@ def beat(view: View, b: Beats) -> list[tuple[str, int, str]] | Refusal:
     session = view.sessions.get(b.session)
     if session is None or session.state != "open":
         return Refusal("session_lost", f"session {b.session} is over: begin a new one with hello")
-    view.sessions[b.session] = replace(session, lease_until=view.now + LEASE_MS)
+    view.sessions[b.session] = replace(session, lease_until=view.wall + LEASE_MS)
     view.writes.sessions.add(b.session)
     return lanes.cancelled_slots(view.tx, b.session)
 
@@ -122,7 +122,7 @@ def close_session(view: View, c: CloseSession) -> bool | Refusal:
     session = view.sessions.get(c.session)
     if session is None or session.state != "open":
         return False
-    if c.lapsed and session.lease_until >= view.now:
+    if c.lapsed and session.lease_until >= view.wall:
         return False  # it was renewed meanwhile
     view.sessions[c.session] = replace(session, state="closed")
     view.writes.sessions.add(c.session)

@@ -207,9 +207,12 @@ class Upkeep:
 
     async def sessions(self) -> int:
         """Leases that are over, and the slots of workers that are gone."""
-        now, seconds, lost = self.engine.clock.now(), asyncio.get_running_loop().time(), 0
+        now, seconds, lost = self.engine.clock.wall(), asyncio.get_running_loop().time(), 0
         if self._last and self._was_away(now, seconds):
             await self.give_back_time(self._last)
+        longest = now + LEASE_MS + JUMP_MS
+        if await self.engine.read(lambda tx: sessions_store.is_any_beyond(tx, longest)):
+            await self.engine.write(lambda tx: sessions_store.shorten(tx, now + LEASE_MS))
         for session in await self.engine.read(lambda tx: sessions_store.lapsed(tx, now, STEP)):
             if await self.engine.call(sessions.close_session, CloseSession(session=session, lapsed=True)) is True:
                 log.warning("worker lost: its lease is over", extra={"session": session})
@@ -220,7 +223,7 @@ class Upkeep:
 
     async def give_back_time(self, since: int | None = None) -> None:
         """Workers could not renew their leases since then; if nobody knows since when, since the last one that was renewed."""
-        now = self.engine.clock.now()
+        now = self.engine.clock.wall()
         await self.engine.write(lambda tx: sessions_store.give_back_time(tx, now, LEASE_MS, since))
 
     def _was_away(self, now: int, seconds: float) -> bool:

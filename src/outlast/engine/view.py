@@ -8,6 +8,7 @@ from typing import assert_never
 import msgspec
 
 from outlast.engine.catalog import Catalog, Placement
+from outlast.engine.clock import Clock
 from outlast.engine.flow import Flow
 from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.stream_rows import StreamRows
@@ -66,12 +67,13 @@ class View:
     """Loaded rows, what was decided over them, and what must happen after the commit."""
 
     def __init__(
-        self, tx: Connection, catalog: Catalog, *, now: int, new_id: Callable[[str, int], str], connected: Collection[str] = ()
+        self, tx: Connection, catalog: Catalog, *, clock: Clock, new_id: Callable[[str, int], str], connected: Collection[str] = ()
     ) -> None:
         self.tx = tx
         self.connected = connected  # sessions of workers that this server speaks with
         self.catalog = catalog
-        self.now = now
+        self.now = clock.now()
+        self.wall = clock.wall()  # what leases are judged by
         self._new_id = new_id
         self.runs: dict[str, Run] = {}
         self.data: dict[str, RunData] = {}

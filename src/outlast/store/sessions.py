@@ -65,6 +65,16 @@ def give_back_time(tx: Connection, now: int, lease_ms: int, since: int | None) -
         )  # fmt: skip
 
 
+def is_any_beyond(tx: Connection, longest: int) -> bool:
+    """Whether a lease ends later than one given now could: the clock that gave it has been set back since."""
+    return bool(tx.all("SELECT 1 FROM sessions WHERE state = 'open' AND lease_until > :longest LIMIT 1", longest=longest))
+
+
+def shorten(tx: Connection, longest: int) -> None:
+    """As if they were renewed now: who lives renews again, and who is dead is found as soon as ever."""
+    tx.execute("UPDATE sessions SET lease_until = :longest WHERE state = 'open' AND lease_until > :longest", longest=longest)
+
+
 def open_among(tx: Connection, ids: Collection[str]) -> Later[set[str]]:
     """Those of them whose writes count."""
     rows = tx.ask("SELECT id FROM sessions WHERE id {in:ids} AND state = 'open'", ids=sorted(ids))
