@@ -28,7 +28,7 @@ class TaskOptions(TypedDict, total=False):
 
     `retry_journal="keep"`: an attempt begins with all that went well in the ones before it, not only with their steps.
     `cancel_children_on_retry`: what a failed attempt has triggered is cancelled when another begins, save runs with an idempotency key
-    and detached ones; batches are cancelled as a whole, whatever their items are.
+    and detached ones; so with the items of batches.
     `on_cancel_when_suspended="replay"`: a run that is cancelled while it waits is run once more up to that wait, where its code hears of
     the cancel: `finally` blocks, `except CancelledError` and `on_cancel` hooks do their work also when no worker had it in memory.
     `isolation="process"`: each run has a process of its own, which may crash, hang or be killed alone; `machine` limits its memory.

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from outlast import BatchItem, Retry, RunContext, Task, queues, retry, run, runs, step, task, tasks, wait
+from outlast.engine import durable
 from outlast.errors import ConfigurationError
+from outlast.model.requests import Forsake
+from outlast.store import check
 from tests.databases import Address
 from tests.durable.house import House, open_house
 
@@ -123,7 +127,9 @@ async def test_23_children_of_a_failed_attempt_are_cancelled_when_the_task_says_
             return "done"
         await child.trigger("detached", detached=True, tags="left")
         await child.trigger("plain", tags="gone")
-        await child.batch_trigger([BatchItem("batch", tags="gone"), BatchItem("batch", tags="gone")])
+        keyed = BatchItem("batch", idempotency_key="item", tags="left")
+        await child.batch_trigger([BatchItem("batch", tags="gone"), keyed, BatchItem("batch", tags="gone")])
+        await child.batch_trigger([BatchItem("batch", detached=True, tags="left")])
         waiting = asyncio.ensure_future(waits("waited for"))
         await wait.for_(hours=1)
         try:
@@ -137,4 +143,26 @@ async def test_23_children_of_a_failed_attempt_are_cancelled_when_the_task_says_
         assert (await runs.poll(handle)).output == "done"
         await house.until("SELECT 1 FROM (SELECT count(*) AS n FROM runs WHERE status = 'CANCELED') found WHERE n = 4")
         left = "SELECT count(*) AS n FROM run_tags t JOIN runs r ON r.id = t.run_id WHERE t.tag = 'left' AND r.status <> 'CANCELED'"
-        await house.until(f"SELECT 1 FROM ({left}) found WHERE n = 2")
+        await house.until(f"SELECT 1 FROM ({left}) found WHERE n = 4")
+        await house.until("SELECT 1 FROM (SELECT count(*) AS n FROM work) found WHERE n = 0")
+        assert await house.runtime.engine.read(check.violations) == []
+
+
+async def test_what_was_only_triggered_goes_on_when_its_answer_comes_after_the_race(address: Address, tmp_path: Path) -> None:
+    @task
+    async def child() -> None: ...
+
+    @task
+    async def parent() -> None:
+        await child.trigger(delay="1d")
+        await wait.for_(days=1)
+
+    async with open_house(address, tmp_path, travels=False) as house:
+        await house.work()
+        run_id = (await parent.trigger()).id
+        await house.until("SELECT 1 FROM runs WHERE execution = 'SUSPENDED'")
+        # as the executor says it of a loser whose operation it has sent, and whose answer it does not know yet
+        lost = Forsake(run_id=run_id, epoch=1, journal=1, key="r/trigger:child#0", cancel=True)
+        for again, status in ((False, "DELAYED"), (True, "CANCELED")):
+            await house.runtime.engine.call(durable.forsake, replace(lost, again=again))
+            assert [r.status async for r in runs.list(task="child")] == [status]

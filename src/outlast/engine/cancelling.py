@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outlast.engine.rows import NeedsLock, Rows
 from outlast.engine.view import View
 from outlast.model import ending
 from outlast.model.refusal import Refusal
@@ -17,3 +18,11 @@ def cancel(view: View, run: Run, *, reason: str) -> Run | Refusal:
 def _cleans_up(view: View, run: Run) -> bool:
     definition = view.catalog.definition(view.tx, run.env_id, run.version, run.task)
     return definition is not None and definition.cancel_replays
+
+
+def outlives_attempt(view: View, child: Run) -> bool:
+    """It goes on when its parent's next attempt begins: it is detached, or that attempt finds it again by its idempotency key."""
+    data = view.data.get(child.id)
+    if data is None:
+        raise NeedsLock(Rows(data={child.id}))
+    return bool(child.detached) or data.options.idempotency_key_hash is not None

@@ -38,6 +38,8 @@ def cancel(view: View, c: Cancel) -> Run | Refusal:
 def _needs_children(c: CancelChildren, wants: Rows) -> None:
     wants.runs.update(c.children)
     wants.runs.add(c.parent_id)
+    if c.for_attempt:
+        wants.data.update(c.children)
 
 
 @operation(needs=_needs_children)
@@ -46,7 +48,7 @@ def cancel_children(view: View, c: CancelChildren) -> int:
     cancelled = 0
     for child in c.children:
         run = view.run(child)
-        if run is not None and not run.is_final:
+        if run is not None and not run.is_final and not (c.for_attempt and cancelling.outlives_attempt(view, run)):
             cancelling.cancel(view, run, reason=c.reason.replace("{parent}", c.parent_id))
             cancelled += 1
     if not c.children:

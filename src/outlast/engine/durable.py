@@ -36,6 +36,7 @@ from outlast.store.database import Connection, Later
 
 WAITS = "waitpoint/datetime"  # no task's id: the keys of waits share a table with those of runs; what such a key holds is an end
 CANCEL_BATCH = "cancel_batch"  # a work item: some hundred runs per transaction
+CANCEL_FAILED_BATCH = "cancel_failed_batch"  # the same, of an attempt that is tried again
 
 
 def _needs_entry(item: Record | Forsake, wants: Rows) -> None:
@@ -244,21 +245,14 @@ def _cancel_made(view: View, run: Run, entry: Entry, *, again: bool) -> None:
     """The runs of an operation nobody needs any more. One that others made by the same idempotency key is theirs."""
     assert entry.ref is not None
     if entry.kind in ("batch", "batch_and_wait"):
-        view.writes.work.append((view.new_id("work"), CANCEL_BATCH, entry.ref, view.now))
+        view.writes.work.append((view.new_id("work"), CANCEL_FAILED_BATCH if again else CANCEL_BATCH, entry.ref, view.now))
     elif entry.kind in ("trigger", "trigger_and_wait"):
         child = view.run(entry.ref, run.env_id)
         parent_key = f"{run.journal}:{entry.key}" if entry.kind == "trigger_and_wait" else None
         if child is None or child.is_final or (child.parent_id, child.parent_key) != (run.id, parent_key):
             return
-        if not (again and (child.detached or _has_key(view, child))):
+        if not (again and cancelling.outlives_attempt(view, child)):
             cancelling.cancel(view, child, reason=f"its parent {run.id} needs it no more")
-
-
-def _has_key(view: View, child: Run) -> bool:
-    data = view.data.get(child.id)
-    if data is None:
-        raise NeedsLock(Rows(data={child.id}))
-    return data.options.idempotency_key_hash is not None
 
 
 def _needs_unanswered(s: Suspend, wants: Rows) -> None:

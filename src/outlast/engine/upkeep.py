@@ -130,8 +130,8 @@ class Upkeep:
             match kind:
                 case "cancel_children":
                     await self._cancel_children(work_id, ref)
-                case durable.CANCEL_BATCH:
-                    await self._cancel_batch(work_id, ref)
+                case durable.CANCEL_BATCH | durable.CANCEL_FAILED_BATCH:
+                    await self._cancel_batch(work_id, ref, for_attempt=kind == durable.CANCEL_FAILED_BATCH)
                 case "unpark":
                     await self._unpark(work_id, int(ref))
                 case "reopen":
@@ -172,14 +172,15 @@ class Upkeep:
             if not children:
                 return
 
-    async def _cancel_batch(self, work_id: str, batch_id: str) -> None:
-        reason = "its parent needs it no more"
+    async def _cancel_batch(self, work_id: str, batch_id: str, *, for_attempt: bool) -> None:
+        reason, after = "its parent needs it no more", ""
         while True:
-            found = await self.engine.read(lambda tx: runs.of_batch(tx, batch_id, control.CASCADE))
-            item = CancelChildren(work_id=work_id, parent_id=batch_id, children=found, reason=reason)
+            found = await self.engine.read(partial(runs.of_batch, batch_id=batch_id, after=after, limit=control.CASCADE))
+            item = CancelChildren(work_id=work_id, parent_id=batch_id, children=found, reason=reason, for_attempt=for_attempt)
             await self.engine.call(control.cancel_children, item, bulk=True)
             if not found:
                 return
+            after = found[-1]
 
     async def _unpark(self, work_id: str, env_id: int) -> None:
         await self.unpark(env_id)

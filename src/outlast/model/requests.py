@@ -236,12 +236,16 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CancelChildren(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of a cancel's cascade: `children` were found under the parent."""
+    """A step of a cancel's cascade: `children` were found under the parent.
+
+    `for_attempt`: an attempt is tried again; what that finds again, or was made to go on, goes on.
+    """
 
     work_id: str
     parent_id: str
     children: list[str]
     reason: str = "Parent run {parent} was cancelled"
+    for_attempt: bool = False
 
 
 class Unpark(msgspec.Struct, frozen=True, kw_only=True):

@@ -228,12 +228,13 @@ def children(tx: Connection, parent_id: str, limit: int) -> list[str]:
     return [row[0] for row in rows]
 
 
-def of_batch(tx: Connection, batch_id: str, limit: int) -> list[str]:
-    """Runs that a batch made, and that are not over yet."""
+def of_batch(tx: Connection, batch_id: str, after: str, limit: int) -> list[str]:
+    """Runs that a batch made, and that are not over yet, those with larger ids than `after`."""
     rows = tx.all(
         "SELECT r.id FROM batch_items i JOIN runs r ON r.id = i.run_id"
-        " WHERE i.batch_id = :id AND r.batch_id = :id AND r.finished_at IS NULL ORDER BY r.id LIMIT :limit",
+        " WHERE i.batch_id = :id AND r.batch_id = :id AND r.id > :after AND r.finished_at IS NULL ORDER BY r.id LIMIT :limit",
         id=batch_id,
+        after=after,
         limit=limit,
     )
     return [row[0] for row in rows]
