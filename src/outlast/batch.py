@@ -90,7 +90,7 @@ def send(name: str, items: Iterable[Any] | AsyncIterable[Any], task: _Encodes | 
         return Pending(name, lambda: _send_async(source, task, target))
     wire = [_wire(item, task) for item in items]
     if not wire:
-        raise InvalidValue(f"{name}: there is no item")
+        raise InvalidValue(f"{name}: {children.NO_ITEM}")
     return flow(name, lambda: _send(wire))
 
 
@@ -121,7 +121,7 @@ def _wires(name: str, items: Iterable[Any] | AsyncIterable[Any], wire: Callable[
         return _as_async(map(wire, items))
     found = [wire(item) for item in items]
     if not found:
-        raise InvalidValue(f"{name}: there is no item")
+        raise InvalidValue(f"{name}: {children.NO_ITEM}")
     return found
 
 
@@ -167,7 +167,7 @@ async def _send_async(items: AsyncIterable[Any], task: _Encodes | str | None, ta
     if chunk:
         await send()
     if not handles:
-        raise InvalidValue("batch_trigger: there is no item")
+        raise InvalidValue(f"batch_trigger: {children.NO_ITEM}")
     return _joined(handles)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Wire = dict[str, Any]
 Decode = Callable[[str | None, str], Any]
+NO_ITEM = "there is no item, and a batch has at least one: make the call only when there is something to do"
 PART_BYTES = 8 * 1024 * 1024  # of payloads in one operation, well below the largest frame
 
 
@@ -92,7 +93,7 @@ class Parts:
             size += _size(wire)
             self.count += 1
         if not self.count:
-            raise InvalidValue(f"{self._call}: there is no item")
+            raise InvalidValue(f"{self._call}: {NO_ITEM}")
         yield self._part(part)
 
 

@@ -19,6 +19,7 @@ OutlastError
 ├── WaitTimedOut               what was waited for did not come in time
 ├── StepFailed                 a step failed after its last try
 ├── InvalidValue               a value that cannot travel, or an option out of range (also a ValueError)
+│   ├── NotSerializableError   what a step gave cannot be recorded, and is not tried again
 │   └── TaskPayloadParsedError a payload that does not fit its task's schema
 ├── AbortTaskRun               raised by user code: fail now, do not retry
 ├── SubtaskFailed              what `.unwrap()` raises when the run it waited for failed
@@ -132,6 +133,10 @@ class StepFailed(OutlastError):
 
 class InvalidValue(OutlastError, ValueError):
     """A value that cannot travel, or an option out of its range."""
+
+
+class NotSerializableError(InvalidValue):
+    """What a step's function gave cannot be recorded: it is no plain data, or too large. Not tried again: the effect has happened."""
 
 
 class TaskPayloadParsedError(InvalidValue):

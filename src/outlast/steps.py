@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeVar, overload
 import msgspec
 
 from outlast import current, durable, faults, values
-from outlast.errors import AbortTaskRun, InvalidValue, OutsideRunError, StepFailed, TransactionRefused
+from outlast.errors import AbortTaskRun, InvalidValue, NotSerializableError, OutsideRunError, StepFailed, TransactionRefused
 from outlast.model.failure import Failure
-from outlast.model.journal import Entry
+from outlast.model.journal import MAX_VALUE_BYTES, Entry
 from outlast.model.retry import Retry, backoff_ms
 from outlast.pending import Pending
 from outlast.results import RunError
@@ -54,7 +54,8 @@ class Step:
 
         Raises:
             StepFailed: it failed after its last try; builtin errors and AbortTaskRun are raised as themselves, live and in a replay.
-            InvalidValue: its result cannot travel.
+            NotSerializableError: its result is no plain data, or too large; it is not tried again, since its effect has happened.
+            InvalidValue: a name that cannot be.
             JournalMismatch: another execution had other arguments here.
             OutsideRunError: outside of a task.
         """
@@ -136,11 +137,13 @@ class _Work:
         began = loop.time()
         while True:
             try:
-                data, data_type = values.encode(await self._once())
+                data, data_type = self._encoded(await self._once())
             except (asyncio.CancelledError, OutsideRunError, TransactionRefused):
                 raise
             except Exception as error:
-                delay = None if isinstance(error, AbortTaskRun) else backoff_ms(self.retry, attempt, random.random())
+                delay = (
+                    None if isinstance(error, (AbortTaskRun, NotSerializableError)) else backoff_ms(self.retry, attempt, random.random())
+                )
                 if delay is None:
                     name = type(error).__name__
                     took = round((loop.time() - began) * 1_000)
@@ -156,6 +159,19 @@ class _Work:
                 attempt += 1
             else:
                 return {"value": data, "value_type": data_type, "took_ms": round((loop.time() - began) * 1_000)}
+
+    def _encoded(self, made: Any) -> tuple[str | None, str]:
+        """Raises:
+        NotSerializableError: it cannot be recorded.
+        """
+        try:
+            data, data_type = values.encode(made)
+        except InvalidValue as error:
+            raise NotSerializableError(f"the result of step {self.slot.label!r} cannot be recorded: {error}") from error
+        if data is not None and (len(data) > MAX_VALUE_BYTES or len(data.encode()) > MAX_VALUE_BYTES):
+            text = f"the result of step {self.slot.label!r} is larger than {MAX_VALUE_BYTES} bytes"
+            raise NotSerializableError(f"{text}: store it elsewhere and return its address")
+        return data, data_type
 
     async def _once(self) -> Any:
         import asyncio
@@ -190,7 +206,7 @@ class _InTransaction(_Work):
 
         token = durable.in_step.set(hashlib.sha256(f"{self.here.run_id}:{self.slot.key}".encode()).hexdigest())
         try:
-            return await Transaction(self.call, self.session, self.here.fence(), self.slot, values.encode).run(self.fn, self.args)
+            return await Transaction(self.call, self.session, self.here.fence(), self.slot, self._encoded).run(self.fn, self.args)
         finally:
             durable.in_step.reset(token)
 
@@ -213,6 +229,8 @@ def _error(label: str, failure: Failure) -> Exception:
     """The same class live and in a replay: a builtin error is itself, others are a StepFailed that names them."""
     if failure.name == "AbortTaskRun":
         return AbortTaskRun(failure.message)
+    if failure.name == "NotSerializableError":
+        return NotSerializableError(failure.message)
     kind = getattr(builtins, failure.name, None)
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, (UnicodeError, StopIteration, StopAsyncIteration)):
         return kind(failure.message)

@@ -13,8 +13,7 @@ import httpx
 import pytest
 
 from outlast import Retry, idempotency, idempotency_key, retry, run, runs, step, sync, task, wait
-from outlast.errors import InvalidValue, JournalTooLarge, NotFound, StepFailed
-from outlast.model.journal import MAX_ENTRIES
+from outlast.errors import InvalidValue, NotFound, StepFailed
 from tests.databases import Address
 from tests.durable.house import House, open_house
 
@@ -184,28 +183,6 @@ async def test_a_run_goes_on_as_another_and_who_waits_is_given_that(address: Add
         assert old.status == "COMPLETED"
         fresh = await runs.poll(old.output["continued_as"])
         assert (fresh.output, fresh.version) == (100, old.version)
-
-
-async def test_5_a_journal_over_its_limit_says_how_to_go_on(address: Address, tmp_path: Path) -> None:
-    """Row 65 of security, row 5 of traps."""
-
-    @task
-    async def endless(payload: int) -> str:
-        if payload:
-            return "fresh"
-        for _ in range(MAX_ENTRIES):
-            run.random()
-        with pytest.raises(JournalTooLarge, match=r"run\.continue_as"):
-            run.random()
-        await run.continue_as(1)
-        return ""
-
-    async with open_house(address, tmp_path, travels=False) as house:
-        await house.work()
-        handle = await endless.trigger(0)
-        old = await runs.poll(handle)
-        assert (await runs.poll(old.output["continued_as"])).output == "fresh"
-        assert any("1000 durable operations" in line for line in await house.logs(handle.id))
 
 
 # ---- stopping

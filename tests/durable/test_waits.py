@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from outlast import Outlast, queue, run, runs, step, sync, task, wait
-from outlast.errors import DuplicateKeyError, InvalidValue, NestedDurableOpError, OutsideRunError, StepFailed
+from outlast.errors import StepFailed
 from tests.databases import Address
 
 
@@ -204,42 +204,6 @@ async def test_a_retry_of_the_task_keeps_steps_and_drops_the_rest(app: Any) -> N
     await app()
     assert await parent.trigger_and_wait().unwrap() == 1
     assert done == ["step", "child", "child"]
-
-
-async def test_what_cannot_be_is_refused_by_name(app: Any) -> None:
-    async def outer() -> None:
-        await step("inner", outer)
-
-    @task
-    async def parent() -> list[str]:
-        got: list[str] = []
-        with pytest.raises(InvalidValue):
-            await wait.for_(seconds=-1)
-        with pytest.raises(InvalidValue):
-            await wait.until(datetime(2030, 1, 1))
-        await wait.for_(seconds=0, key="a")
-        with pytest.raises(DuplicateKeyError):
-            await wait.for_(seconds=0, key="a")
-        try:
-            await step("outer", outer)
-        except StepFailed as error:
-            got.append(error.error.name)
-        assert await asyncio.to_thread(outside) == "OutsideRunError"
-        return got
-
-    def outside() -> str:
-        try:
-            run.now()
-        except OutsideRunError as error:
-            return type(error).__name__
-        return ""
-
-    await app()
-    with pytest.raises(OutsideRunError):
-        wait.for_(seconds=1)
-    with pytest.raises(OutsideRunError):
-        run.now()
-    assert await parent.trigger_and_wait().unwrap() == [NestedDurableOpError.__name__]
 
 
 async def test_recorded_values_are_of_their_types(app: Any) -> None:
