@@ -8,8 +8,9 @@ from outlast.engine import durable
 from outlast.engine.claim import Claimed
 from outlast.model.journal import Entry
 from outlast.model.limits import HOLDER_MS
+from outlast.model.refusal import Refusal
 from outlast.model.requests import Record, Suspend
-from outlast.model.run import Execution
+from outlast.model.run import Execution, Run
 from outlast.store import lanes
 from tests.engine.house import House
 
@@ -38,6 +39,23 @@ async def test_a_worker_of_another_server_is_waited_for_and_goes_on_hot(house: H
     [again] = await house.claim()
     assert (again.run.id, again.is_hot, [e.key for e in again.entries]) == (claimed.run.id, True, [WAIT.key])
     assert (await house.run(again.run.id)).due_at is None
+
+
+async def test_point_4_a_wait_whose_answer_was_lost_is_said_again_and_is_one(house: House) -> None:
+    """Its executor would take a refusal for news, and ask again at once, as long as the wait lasts."""
+    await house.work("t")
+    claimed = await waiting(house, seconds=60)
+    again = Suspend(run_id=claimed.run.id, epoch=claimed.run.epoch, journal=1, seen=0, executor="x1")
+    for execution in (Execution.SUSPENDED, Execution.QUEUED):
+        said = await house.engine.call(durable.suspend, again)
+        assert isinstance(said, Run)
+        assert said.execution is execution
+        await house.later(seconds=60)
+    assert (await house.history(claimed.run.id)).count("waiting") == 1
+    await house.claim()
+    refused = await house.engine.call(durable.suspend, again)
+    assert isinstance(refused, Refusal)
+    assert refused.code == "stale_epoch"
 
 
 async def test_it_is_waited_for_only_so_long(house: House) -> None:

@@ -6,6 +6,7 @@ Inside one connection the order is kept, as TCP keeps it; between connections no
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -18,6 +19,7 @@ from outlast.model.messages import (
     Completion,
     Done,
     Op,
+    Refused,
     Release,
     Resume,
     RunPush,
@@ -30,6 +32,7 @@ from outlast.worker.connection import ConnectionClosed as WorkerSideClosed
 from tests.simulation.loop import NOWHERE, Node, VirtualLoop
 
 TWICE = (Done, Release, Op, Blocked, Abandoned, Cold, RunPush, Resume, Completion)  # "may be sent twice"
+STORM = 40  # refusals with the same words, which name the run
 SILENCE = 30.0  # seconds until a peer that vanished without a word is noticed (WebSocket pings)
 
 
@@ -50,6 +53,7 @@ class Network:
         self.weather = Weather()
         self._cut_off: dict[frozenset[str], float] = {}  # pairs of machines, until when
         self._open: set[End] = set()
+        self._refused: Counter[str] = Counter()
 
     def latency(self) -> float:
         w, chance = self.weather, self.chance
@@ -81,6 +85,14 @@ class Network:
             if end.node.alive and self.chance.random() < share:
                 end.cut()
 
+    def look_for_storms(self, messages: Sequence[Any]) -> None:
+        """Who is refused may ask again, but not for ever and at once."""
+        for message in messages:
+            if isinstance(message, Refused) and message.code != "unavailable":
+                self._refused[message.message] += 1
+                if self._refused[message.message] == STORM:
+                    self.loop.failures.append(f"a storm: {STORM} times {message.code}, {message.message}")
+
     def forget(self, end: End) -> None:
         self._open.discard(end)
 
@@ -110,6 +122,7 @@ class End:
     async def send(self, messages: Sequence[Any]) -> None:
         if self.is_closed:
             raise self._closed
+        self.network.look_for_storms(messages)
         chance, weather = self.network.chance, self.network.weather
         if weather.cut and chance.random() < weather.cut:
             self.cut()

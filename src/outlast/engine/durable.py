@@ -267,6 +267,8 @@ def suspend(view: View, s: Suspend) -> Run | Refusal:
         return Refusal("not_found", f"run {s.run_id} does not exist")
     if run.epoch == s.epoch and run.journal != s.journal:  # an attempt that was over already; the next one runs under its epoch
         return Refusal("stopping", f"run {s.run_id} keeps the journal of attempt {run.journal} now, not {s.journal}")
+    if run.epoch == s.epoch and (run.execution is Execution.SUSPENDED or run.resuming):
+        return run  # said again: the answer was lost
     if any(view.entry(entry_id(s.run_id, s.journal, key)) is None for key in s.unanswered):
         # it was refused a moment ago, which the code has not heard yet: nobody would ever wake the run
         return Refusal("newer", f"run {s.run_id} waits for an operation that was refused", {"journal": s.journal})

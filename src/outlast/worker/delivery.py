@@ -78,10 +78,13 @@ class Delivery:
         if (future := self._waiting.get(key)) is not None and not future.done():
             future.set_exception(error)
 
-    def unblocked(self) -> None:
-        """The server knows of something newer; it is on its way."""
+    def unblocked(self, seen: int) -> None:
+        """The server knows of something newer. Until that is here, whoever asks again at once is refused again."""
         self._go_on()
-        self.kick()
+        if self._known > seen:
+            self.kick()
+        else:
+            self._loop.call_later(LOOK_SECONDS, self.kick, context=NOWHERE)
 
     def suspended(self) -> None:
         self.is_suspended = self._said_blocked and not self._asked

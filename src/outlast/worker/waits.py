@@ -57,10 +57,10 @@ class Waits:
         held = self._core.held.get(message.run_id)
         if held is None or held.journal is None or held.push.epoch != message.epoch:
             return
-        if isinstance(message, Blocked):
-            held.journal.unblocked()
-        elif refused.over and refused.code != "run_cancelled":
+        if refused.over and refused.code != "run_cancelled":
             self._core.give_up(held)
+        elif isinstance(message, Blocked):
+            held.journal.unblocked(message.seen)
         elif isinstance(message, Op) and not refused.over:
             held.journal.refused(message.key, Unprocessable(refused.message, status=422))
 
