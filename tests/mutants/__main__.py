@@ -32,7 +32,7 @@ def attempt(mutant: Mutant, seeds: int) -> bool:
         for part in ("src", "tests"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
         mutant.apply(folder / "src" / "outlast")
-        command = [sys.executable, "-m", "tests.simulation", "--seeds", str(seeds), "--until-broken"]
+        command = [sys.executable, "-m", "tests.simulation", "--seeds", str(seeds), "--until-broken", "--workers", "2"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder / "src"), str(folder)))}
         ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     found = next((line for line in ran.stdout.splitlines() if line.startswith("seed ")), "")

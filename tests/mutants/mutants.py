@@ -26,6 +26,7 @@ MUTANTS = (
             ("model/lifecycle.py", "    if run.epoch != epoch:\n", "    if False:\n"),
             # an attempt's number fences as well, most of the time
             ("model/lifecycle.py", "    if run.attempt != result.attempt:\n", "    if False:\n"),
+            ("store/journal.py", "WHERE id = :run AND epoch = :epoch AND journal", "WHERE id = :run AND journal"),
         ),
     ),
     Mutant(

@@ -125,6 +125,15 @@ class Nemesis:
         if server is not None and worker is not None:
             self.world.network.partition(worker.node.name, server.node.name, self.world.chance.choice((3.0, 20.0, 60.0)))
 
+    def isolate(self) -> None:
+        """A worker reaches no server, for longer than its lease at times; its code runs on."""
+        if (worker := self._worker()) is not None:
+            self.world.network.isolate(worker.node.name, self.world.chance.choice((20.0, 45.0, 80.0)))
+
+    def stall(self) -> None:
+        """Some connections stand still while others work: what was sent arrives late, and much has happened meanwhile."""
+        self.world.network.stall_some(self.world.chance.choice((0.2, 0.6)), self.world.chance.choice((5.0, 35.0, 70.0)))
+
     def reset(self) -> None:
         self.world.network.reset_some(self.world.chance.choice((0.2, 1.0)))
 

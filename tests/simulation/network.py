@@ -52,6 +52,7 @@ class Network:
         self.chance = chance
         self.weather = Weather()
         self._cut_off: dict[frozenset[str], float] = {}  # pairs of machines, until when
+        self._alone: dict[str, float] = {}  # machines that reach nobody, until when
         self._open: set[End] = set()
         self._refused: Counter[str] = Counter()
 
@@ -64,8 +65,13 @@ class Network:
     def partition(self, a: str, b: str, seconds: float) -> None:
         self._cut_off[frozenset((a, b))] = self.loop.time() + seconds
 
+    def isolate(self, name: str, seconds: float) -> None:
+        self._alone[name] = self.loop.time() + seconds
+
     def healed_at(self, a: Node, b: Node) -> float:
-        return self._cut_off.get(frozenset((machine(a), machine(b))), 0.0)
+        x, y = machine(a), machine(b)
+        alone = max(self._alone.get(x, 0.0), self._alone.get(y, 0.0)) if self._alone else 0.0
+        return max(alone, self._cut_off.get(frozenset((x, y)), 0.0))
 
     def is_cut(self, a: Node, b: Node) -> bool:
         return self.healed_at(a, b) > self.loop.time()
@@ -84,6 +90,12 @@ class Network:
         for end in sorted(self._open, key=lambda e: e.number):
             if end.node.alive and self.chance.random() < share:
                 end.cut()
+
+    def stall_some(self, share: float, seconds: float) -> None:
+        """In one direction each."""
+        for end in sorted(self._open, key=lambda e: e.number):
+            if self.chance.random() < share:
+                end.stall(seconds)
 
     def look_for_storms(self, messages: Sequence[Any]) -> None:
         """Who is refused may ask again, but not for ever and at once."""
@@ -157,6 +169,10 @@ class End:
         if not self.is_closed:
             self._end()
             self._post(None)
+
+    def stall(self, seconds: float) -> None:
+        """What it sends from now on arrives when these are over."""
+        self._last = max(self._last, self.network.loop.time() + seconds)
 
     def cut(self) -> None:
         """Reset: what is on its way is lost in both directions."""

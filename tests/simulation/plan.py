@@ -10,11 +10,11 @@ from tests.simulation.network import Weather
 
 TROUBLES = (
     "kill_server", "kill_worker", "kill_executor", "freeze_worker", "freeze_server", "partition", "reset", "stop_server", "stop_worker",
-    "deploy", "database_away", "clock_forward", "clock_back",
+    "deploy", "database_away", "clock_forward", "clock_back", "isolate", "stall",
 )  # fmt: skip
 KINDS = (
     "plain", "narrow", "keyed", "once", "flaky", "fails", "poison", "steps", "wait", "tree", "batch", "race", "token", "pair", "spawn",
-    "long", "debounce", "delay", "ttl", "idempotent", "batch_call", "unknown",
+    "long", "uneven", "slow_steps", "debounce", "delay", "ttl", "idempotent", "batch_call", "unknown",
 )  # fmt: skip
 
 

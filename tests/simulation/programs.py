@@ -145,6 +145,14 @@ async def once(payload: dict[str, Any], ctx: RunContext) -> Any:
         return _signed(payload, ctx)
 
 
+@task(id="sim.uneven", retry=QUICK)
+async def uneven(payload: dict[str, Any], ctx: RunContext) -> Any:
+    """Each execution takes another time, so one that was given up may end before the one that counts."""
+    async with book().execution(ctx):
+        await _pause(1.0, 50.0)
+        return _signed(payload, ctx)
+
+
 @task(id="sim.flaky", retry=QUICK)
 async def flaky(payload: dict[str, Any], ctx: RunContext) -> Any:
     """Fails some times, then goes well; some of its pauses are short, some go through the queue."""
@@ -178,7 +186,7 @@ async def steps(payload: dict[str, Any], ctx: RunContext) -> Any:
             value = await step(f"s{i}", _effect, ctx.run.id, f"s{i}")
             book().saw(ctx, f"s{i}", value)
             made.append(value)
-            await _pause()
+            await _pause(0.0, payload.get("pause", 0.5))
             if payload.get("fail_at") == i and book().failed_before(ctx.run.id) == 0:
                 book().fail(ctx.run.id)
                 raise ValueError("between steps")
@@ -287,7 +295,7 @@ async def spawn(payload: dict[str, Any], ctx: RunContext) -> Any:
 
 
 TASKS: list[Task[Any, Any]] = [
-    plain, in_narrow, in_keyed, once, flaky, fails, poison, steps, waits, tree, item, batch, race, token, pair, cron, spawn,
+    plain, in_narrow, in_keyed, once, uneven, flaky, fails, poison, steps, waits, tree, item, batch, race, token, pair, cron, spawn,
 ]  # fmt: skip
 QUEUES: list[Queue] = [narrow, single]
 

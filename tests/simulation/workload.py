@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 GRACE_MS = 1_000  # cancel and end may cross
-SIGNED = {"sim.plain", "sim.narrow", "sim.keyed", "sim.once", "sim.flaky"}  # their results say of which attempt
+SIGNED = {"sim.plain", "sim.narrow", "sim.keyed", "sim.once", "sim.uneven", "sim.flaky"}  # their results say of which attempt
 FINAL = {"COMPLETED", "CANCELED", "FAILED", "CRASHED", "TIMED_OUT", "EXPIRED", "SYSTEM_FAILURE"}
 
 
@@ -93,6 +93,14 @@ class Workload:
         o.task = "sim.steps"
         o.payload |= {"steps": chance.randrange(1, 6), "fail_at": chance.choice((None, 0, 1))}
         o.output = lambda value: len(value) == o.payload["steps"]
+
+    def _slow_steps(self, o: Operation, chance: Random) -> None:
+        """Somebody is always between two of them."""
+        self._steps(o, chance)
+        o.payload["pause"] = 12.0
+
+    def _uneven(self, o: Operation, _: Random) -> None:
+        o.task = "sim.uneven"
 
     def _wait(self, o: Operation, chance: Random) -> None:
         o.task, o.payload["waits"] = "sim.wait", [chance.choice((0.5, 3.0, 25.0)) for _ in range(chance.randrange(1, 4))]
