@@ -78,8 +78,8 @@ class Delivery:
         if (future := self._waiting.get(key)) is not None and not future.done():
             future.set_exception(error)
 
-    def unblocked(self, seen: int) -> None:
-        """The server knows of something newer. Until that is here, whoever asks again at once is refused again."""
+    def unblocked(self, seen: int = -1) -> None:
+        """It has a slot after all. The server knows of more than was `seen`: until that is here, who asks at once is refused again."""
         self._go_on()
         if self._known > seen:
             self.kick()
