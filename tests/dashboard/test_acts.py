@@ -199,6 +199,9 @@ async def test_act_32_variables_are_pasted_and_a_secret_is_never_shown(house: Ho
         page = watched.page
         await page.goto(f"{house.url}/env-vars")
         await page.keyboard.press("p")
+        await page.locator("[name=pasted]").fill(f"{text}no variable")
+        await page.keyboard.press("Control+Enter")
+        await expect(page.locator(".wrong")).to_contain_text("line 24 is not NAME=value")
         await page.locator("[name=pasted]").fill(text)
         await page.keyboard.press("Control+Enter")
         await expect(page.locator("tbody tr")).to_have_count(22)

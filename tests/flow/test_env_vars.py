@@ -13,7 +13,7 @@ from outlast import env_vars
 from outlast.client import connection
 from outlast.client.address import Address as Target
 from outlast.client.connection import Connection
-from outlast.model.dotenv import parse_dotenv
+from outlast.model.dotenv import parse_dotenv, unread_line
 from outlast.server.rotation import rotate
 from outlast.server.runtime import Options, Runtime
 from outlast.server.vault import Vault, load_keys, save_keys
@@ -174,6 +174,7 @@ def test_env_files_as_people_write_them() -> None:
     assert parse_dotenv(text) == {
         "A": "1", "B": "two words", "C": "$x # y", "D": 'a\nb"c', "E": "", "F": "", "G": "two\nlines", "H": "a=b#c",
     }  # fmt: skip
+    assert unread_line(text) == 8
 
 
 def test_in_development_the_later_file_wins(tmp_path: Path) -> None:

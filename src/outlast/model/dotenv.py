@@ -17,7 +17,7 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 def parse_dotenv(text: str) -> dict[str, str]:
     """The variables of a file, in its order; lines that are none are passed over. A quoted value may go over several lines."""
     found: dict[str, str] = {}
-    for match in _LINE.finditer(text.removeprefix("\ufeff").replace("\r\n", "\n")):
+    for match in _LINE.finditer(_lines(text)):
         double, single, plain = match["double"], match["single"], match["plain"]
         if double is not None:
             value = _ESCAPE.sub(lambda m: _ESCAPES.get(m[1], m[1]), double)
@@ -25,3 +25,14 @@ def parse_dotenv(text: str) -> dict[str, str]:
             value = single if single is not None else "" if plain.startswith("#") else plain
         found[match["name"]] = value
     return found
+
+
+def unread_line(text: str) -> int | None:
+    """The number of the first line that is neither a variable, nor empty, nor a comment."""
+    rest = _LINE.sub(lambda match: "\n" * match[0].count("\n"), _lines(text))
+    lines = enumerate((line.strip() for line in rest.split("\n")), 1)
+    return next((number for number, line in lines if line and not line.startswith("#")), None)
+
+
+def _lines(text: str) -> str:
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from outlast.model.dotenv import parse_dotenv, unread_line
 from outlast.server.api.env_vars import put, shown
 from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem
@@ -22,32 +23,20 @@ async def show(visit: Visit) -> Response:
 async def save(visit: Visit) -> Response:
     """POST /env-vars with `name` and `value`, or `pasted`, the text of a .env file"""
     pasted = visit.text("pasted", MAX_PASTED)
-    variables = parse(pasted) if pasted else {visit.text("name", 300, required=True): visit.text("value", MAX_PASTED)}
+    variables = _pasted(pasted) if pasted else {visit.text("name", 300, required=True): visit.text("value", MAX_PASTED)}
     await put(visit.site.context, visit.env.id, variables, is_secret=visit.body.get("secret") == "1", override=True)
     return visit.done(f"Saved {len(variables)}: runs that start from now on find them", topics=("env-vars",))
 
 
-def parse(text: str) -> dict[str, str]:
-    """The lines of a .env file: NAME=value, with or without quotes and `export`; comments and empty lines are passed over.
+def _pasted(text: str) -> dict[str, str]:
+    """The variables of a .env file.
 
     Raises:
-        Problem: 400, naming the line.
+        Problem: 400, naming the line that is none.
     """
-    found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip().removeprefix("export ").strip()
-        if not line or line.startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
-        if not equals:
-            raise Problem(400, f"line {number} has no =", param="pasted")
-        value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1].replace("\\n", "\n") if value[0] == '"' else value[1:-1]
-        else:
-            value = value.partition(" #")[0].rstrip()
-        found[name.strip()] = value
-    if not found:
+    if number := unread_line(text):
+        raise Problem(400, f"line {number} is not NAME=value", param="pasted")
+    if not (found := parse_dotenv(text)):
         raise Problem(400, "there is no variable in it", param="pasted")
     return found
 
