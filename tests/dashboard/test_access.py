@@ -163,6 +163,31 @@ async def test_pages_of_other_environments_are_not_there(locked: House) -> None:
     async with httpx.AsyncClient(base_url=locked.url) as http:
         answer = await http.post("/login", data={"key": key})
         cookie = {"cookie": answer.headers["set-cookie"].split(";")[0]}
-        for path in (f"/runs/{run}", f"/runs/{run}/trace.json", f"/runs/{run}/payload.json"):
+        for path in (f"/runs/{run}", f"/runs/{run}.json", f"/runs/{run}/trace.json", f"/runs/{run}/payload.json"):
             assert (await http.get(path, headers=cookie)).status_code == 404
+        assert (await http.get("/runs.json", headers=cookie)).json() == {"data": [], "pagination": {}}
         assert (await http.get("/ui/env/dev", headers=cookie)).status_code == 404
+
+
+async def test_pages_have_their_data_beside_them_for_who_is_signed_in(locked: House) -> None:
+    await locked.worker()
+    run = await locked.trigger(tags=["user:1"])
+    await locked.trigger("report")
+    await locked.http.post("/api/v1/projects/p/envvars/dev", json={"name": "SMTP_PASSWORD", "value": "hunter2", "isSecret": True})
+    async with httpx.AsyncClient(base_url=locked.url) as http:
+        refused = await http.get("/runs.json")
+        assert (refused.status_code, refused.json()["error"]) == (401, "you are signed out: reload the page")
+        answer = await http.post("/login", data={"key": locked.runtime.new_key("dev", "reader", role="viewer")})
+        http.headers["cookie"] = answer.headers["set-cookie"].split(";")[0]
+        assert [r["id"] for r in (await http.get("/runs.json?task=send-email&tag=user:1&roots=1")).json()["data"]] == [run]
+        assert "hunter2" not in (await http.get("/env-vars.json")).text
+        assert (await http.get("/queues/queue_none.json")).json()["error"]
+        for page, api in {
+            f"/runs/{run}": f"/api/v3/runs/{run}", "/queues": "/api/v1/queues", "/schedules": "/api/v1/schedules",
+            "/deployments": "/api/v1/deployments", "/env-vars": "/api/v1/projects/p/envvars/dev", "/errors": "/api/outlast/v1/errors",
+            "/alerts": "/api/outlast/v1/alerts", "/workers": "/api/outlast/v1/workers", "/settings": "/api/outlast/v1/limits",
+            "/tokens": "/api/v1/waitpoints/tokens", "/bulk": "/api/v1/bulk-actions",
+        }.items():  # fmt: skip
+            shown = await http.get(f"{page}.json")
+            assert shown.headers["cache-control"] == "private, no-store"
+            assert shown.json() == (await locked.http.get(api)).json(), page

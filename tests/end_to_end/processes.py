@@ -39,7 +39,7 @@ class Cluster:
         command += ["--schema", self.database.schema]
         process = self._start(command, "server.log", stdout=subprocess.PIPE)
         assert process.stdout is not None
-        readable, _, _ = select.select([process.stdout], [], [], 30)
+        readable, _, _ = select.select([process.stdout], [], [], 60)
         line = process.stdout.readline() if readable else ""
         found = re.search(r":(\d+)$", line.strip())
         assert found, (self.folder / "server.log").read_text()[-3000:]

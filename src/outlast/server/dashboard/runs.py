@@ -40,7 +40,7 @@ async def show(visit: Visit) -> Response:
     """GET /runs"""
     asked = asked_for(visit)
     f = await visit.read(lambda tx: filter_of(tx, visit, asked))
-    rows, older, newer, fresh = await visit.read(lambda tx: _rows(tx, visit, f))
+    rows, older, newer, fresh = await visit.read(lambda tx: rows_of_page(tx, visit, f))
     on_one_page = not (older or newer or fresh)
     extra = await visit.read(lambda tx: _around(tx, visit))
     return visit.page(
@@ -112,7 +112,7 @@ def task_names(tx: Connection, visit: Visit) -> list[str]:
     return sorted(catalog.task_definitions(tx, visit.env.id, version)) if version else []
 
 
-def _rows(tx: Connection, visit: Visit, f: Filter) -> tuple[list[tuple[Run, RunOptions]], bool, bool, int]:
+def rows_of_page(tx: Connection, visit: Visit, f: Filter) -> tuple[list[tuple[Run, RunOptions]], bool, bool, int]:
     """The page, whether there are older and newer ones, and how many came since the page was frozen."""
     after, before, upto = (_cursor(visit.query.get(name)) for name in ("after", "before", "upto"))
     if before:

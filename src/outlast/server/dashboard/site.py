@@ -21,6 +21,7 @@ from outlast.server.dashboard.changes import Changes
 from outlast.server.dashboard.charts import Shelf
 from outlast.server.dashboard.pages import ACTS, PAGES
 from outlast.server.dashboard.shared import Drawn, is_block
+from outlast.server.dashboard.twins import TWINS
 from outlast.server.dashboard.visit import Visit
 from outlast.server.prefix import ROOT
 from outlast.server.problem import Problem
@@ -58,7 +59,7 @@ class Site:
             Route("/ui/preferences", _Door(self, remember, acts=True, viewers=True), methods=["POST"]),
             Route("/logout", _Door(self, login.sign_out, acts=True, viewers=True), methods=["POST"]),
         ]
-        found += [Route(path, _Door(self, page), methods=["GET"]) for path, page in PAGES]
+        found += [Route(path, _Door(self, page), methods=["GET"]) for path, page in [*TWINS, *PAGES]]
         found += [Route(path, _Door(self, act, acts=True), methods=["POST"]) for path, act in ACTS]
         return found
 
@@ -109,13 +110,13 @@ class _Door:
         try:
             response = await self._answer(request)
         except Exception as error:
-            response = await self._site.lost(request) if _is_lost(error, self._acts) else explain(request, error)
+            response = await self._site.lost(request) if _is_lost(request, error) else explain(request, error)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         access = await self._site.gate.access(request)
         if access is None:
-            if self._acts or request.headers.get("x-fragment") or request.headers.get("accept") == "text/event-stream":
+            if _is_program(request):
                 raise Problem(401, "you are signed out: reload the page")
             return _to_login(request)
         visit = await self._site.visit(request, access)
@@ -131,8 +132,14 @@ class _Door:
         return response
 
 
-def _is_lost(error: Exception, acts: bool) -> bool:
-    return isinstance(error, Problem) and error.status == 404 and not acts
+def _is_lost(request: Request, error: Exception) -> bool:
+    return isinstance(error, Problem) and error.status == 404 and (not _is_program(request) or is_block(request))
+
+
+def _is_program(request: Request) -> bool:
+    """Whether a script reads the answer, ours or somebody else's, and not a person."""
+    is_stream = request.headers.get("accept") == "text/event-stream"
+    return request.method != "GET" or is_block(request) or is_stream or request.url.path.endswith(".json")
 
 
 def _to_login(request: Request) -> Response:
@@ -154,7 +161,7 @@ def explain(request: Request, error: Exception) -> Response:
     elif not isinstance(error, Problem):
         log.error("page failed", extra={"path": request.url.path, "request_id": request_id}, exc_info=error)
         error = Problem(500, "Something went wrong here. The log has the details under this number.")
-    if request.method != "GET" or request.headers.get("x-fragment"):
+    if _is_program(request):
         param = error.param.rpartition(".")[2] if error.param and error.param.startswith("options.") else error.param
         told = {"error": error.message, "param": param, "request_id": request_id}
         return Response(msgspec.json.encode(told), error.status, {**error.headers, "cache-control": "no-store"}, "application/json")

@@ -80,7 +80,7 @@ class Visit:
             self.site.changes.tell(self.env.id, topics)
         body = {"toast": toast, "href": None if href is None else self.path(href), **more}
         return Response(
-            msgspec.json.encode({k: v for k, v in body.items() if v is not None}), media_type="application/json", headers=_NO_STORE
+            msgspec.json.encode({k: v for k, v in body.items() if v is not None}), media_type="application/json", headers=NO_STORE
         )
 
     def json(self, body: Any, *, cached: bool = False) -> Response:
@@ -89,7 +89,7 @@ class Visit:
             text = msgspec.json.encode(body).decode()
             known, accepts = self.request.headers.get("if-none-match"), self.request.headers.get("accept-encoding", "")
             return rendering.send(text, known=known, accepts=accepts, media_type="application/json")
-        return Response(msgspec.json.encode(body), media_type="application/json", headers=_NO_STORE)
+        return Response(msgspec.json.encode(body), media_type="application/json", headers=NO_STORE)
 
     def text(self, name: str, limit: int = 200, *, required: bool = False) -> str:
         """A text of an act's body.
@@ -107,7 +107,7 @@ class Visit:
         return value
 
 
-_NO_STORE = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
+NO_STORE = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
 
 
 def preferences(request: Request) -> dict[str, str]:
