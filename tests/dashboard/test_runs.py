@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import expect
 
@@ -162,3 +164,22 @@ async def test_g_and_a_letter_go_to_every_page_and_the_help_lists_them(house: Ho
         await page.keyboard.type("queu")
         await page.keyboard.press("Enter")
         await expect(page.locator("h1")).to_have_text("Queues")
+
+
+async def test_columns_are_chosen_and_remembered_by_this_browser_alone(house: House) -> None:
+    await house.worker()
+    run = await house.trigger(delay="2h", concurrencyKey="user-7")
+    async with house.page("/runs") as page:
+        await expect(page.locator("thead")).not_to_contain_text("Delayed until")
+        await page.keyboard.press("l")
+        for name in ("Delayed until", "Concurrency key", "Queue"):
+            await page.get_by_role("checkbox", name=name).click()
+            await expect(page.locator("thead th", has_text=name.replace("Concurrency key", "Key"))).to_have_count(
+                0 if name == "Queue" else 1
+            )
+        await page.reload()
+        row = page.locator(f"#{run}")
+        await expect(row).to_contain_text("user-7")
+        await expect(row).to_contain_text(re.compile("in [12]h"))
+        await expect(row).not_to_contain_text("task/send-email")
+    assert "task/send-email" in (await house.http.get("/runs", headers={"x-fragment": "live"})).text

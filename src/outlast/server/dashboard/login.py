@@ -10,8 +10,8 @@ from starlette.responses import RedirectResponse, Response
 
 from outlast.server import body as bodies
 from outlast.server.dashboard import access as doors
-from outlast.server.dashboard import rendering
-from outlast.server.dashboard.visit import Visit, preferences
+from outlast.server.dashboard import preferences, rendering
+from outlast.server.dashboard.visit import Visit
 from outlast.server.prefix import ROOT
 from outlast.server.problem import Problem
 from outlast.store import signins
@@ -70,6 +70,6 @@ def _form(
         "link": link,
         "next": doors.next_page(wanted if wanted is not None else request.query_params.get("next")),
         "is_secure": doors.is_secure(request),
-        "look_of": preferences(request),
+        "look_of": preferences.look(request),
     }
     return rendering.send(rendering.page("login.html", context), status=status, headers=headers)

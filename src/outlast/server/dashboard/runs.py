@@ -16,7 +16,7 @@ from outlast.model.duration import parse_duration
 from outlast.model.refusal import Refusal
 from outlast.model.requests import Cancel, Replay
 from outlast.model.run import Run, RunOptions
-from outlast.server.dashboard import charts
+from outlast.server.dashboard import charts, preferences
 from outlast.server.dashboard.look import STATUSES
 from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem
@@ -57,6 +57,8 @@ async def show(visit: Visit) -> Response:
         matching=_address(asked),
         statuses=STATUSES,
         periods=PERIODS,
+        columns=preferences.columns(visit.request),
+        every_column=preferences.RUN_COLUMNS,
         filtered=any(asked[name] for name in (*LISTS, *SINGLES)),
         **extra,
     )

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from outlast.server.dashboard import preferences
 from outlast.server.dashboard.visit import Visit
 
 KEPT_SECONDS = 1.0
@@ -49,6 +50,7 @@ def _key(visit: Visit) -> tuple[object, ...]:
         kind,
         request.headers.get("host"),
         str(request.url),
+        preferences.of(request),
         "gzip" in request.headers.get("accept-encoding", ""),
     )
 

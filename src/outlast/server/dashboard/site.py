@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from outlast.server import body as bodies
 from outlast.server.context import Context
 from outlast.server.dashboard import access as doors
-from outlast.server.dashboard import assets, login, rendering, stream
+from outlast.server.dashboard import assets, login, preferences, rendering, stream
 from outlast.server.dashboard.access import Access, Gate
 from outlast.server.dashboard.changes import Changes
 from outlast.server.dashboard.charts import Shelf
@@ -56,7 +56,7 @@ class Site:
             Route("/login/{link}", _Open(self, login.show), methods=["GET"]),
             Route("/ui/events", _Door(self, stream.events), methods=["GET"]),
             Route("/ui/env/{slug}", _Door(self, choose_environment), methods=["GET"]),
-            Route("/ui/preferences", _Door(self, remember, acts=True, viewers=True), methods=["POST"]),
+            Route("/ui/preferences", _Door(self, preferences.remember, acts=True, viewers=True), methods=["POST"]),
             Route("/logout", _Door(self, login.sign_out, acts=True, viewers=True), methods=["POST"]),
         ]
         found += [Route(path, _Door(self, page), methods=["GET"]) for path, page in [*TWINS, *PAGES]]
@@ -176,13 +176,4 @@ async def choose_environment(visit: Visit) -> Response:
         raise Problem(404, "no such environment")
     response = RedirectResponse(visit.path(doors.next_page(visit.query.get("next"))), 303)
     response.set_cookie(ENV_COOKIE, slug, max_age=31_536_000, samesite="lax", httponly=True)
-    return response
-
-
-async def remember(visit: Visit) -> Response:
-    """POST /ui/preferences: theme, density and single-letter keys of this browser."""
-    words = [visit.text(name, 10) for name in ("theme", "density")]
-    words += ["nokeys"] if visit.body.get("keys") is False else []
-    response = visit.done("Saved")
-    response.set_cookie("outlast_look", ".".join(w for w in words if w.isalpha()), max_age=31_536_000, samesite="lax", httponly=True)
     return response

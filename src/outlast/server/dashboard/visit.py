@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from outlast.engine.operation import Operation
 from outlast.model.refusal import Refusal
-from outlast.server.dashboard import rendering
+from outlast.server.dashboard import preferences, rendering
 from outlast.server.dashboard.access import Access
 from outlast.server.prefix import ROOT
 from outlast.server.problem import Problem, refused
@@ -70,7 +70,7 @@ class Visit:
     def page(self, template: str, *, topics: str = "", status: int = 200, **context: Any) -> Response:
         """A page, or its live block when the browser asks for that alone."""
         request = self.request
-        context |= {"visit": self, "topics": topics, "now": self.now, "look_of": preferences(request), "q": self.query}
+        context |= {"visit": self, "topics": topics, "now": self.now, "look_of": preferences.look(request), "q": self.query}
         draw = rendering.fragment if request.headers.get("x-fragment") else rendering.page
         return rendering.send(draw(template, context), status=status, accepts=request.headers.get("accept-encoding", ""))
 
@@ -108,11 +108,3 @@ class Visit:
 
 
 NO_STORE = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
-
-
-def preferences(request: Request) -> dict[str, str]:
-    """Theme and density, as the browser remembers them."""
-    words = request.cookies.get("outlast_look", "").split(".")
-    theme = next((w for w in words if w in ("dark", "light")), "")
-    density = next((w for w in words if w in ("compact", "roomy")), "")
-    return {"theme": theme, "density": density, "keys": "off" if "nokeys" in words else "on"}

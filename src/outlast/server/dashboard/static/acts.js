@@ -84,7 +84,7 @@ on("click", async e => {
 on("change", e => {
   if (e.target.matches("[data-all]")) $$("[name=pick]").forEach(box => (box.checked = e.target.checked));
   if (e.target.matches("[data-all], [name=pick]")) picked();
-  if (e.target.matches("[data-prefer]")) post("/ui/preferences", Object.fromEntries($$("[data-prefer]").map(f => [f.name, f.type === "checkbox" ? f.checked : f.value]))).then(() => location.reload());
+  if (e.target.matches("[data-prefer]")) post("/ui/preferences", Object.fromEntries($$("[data-prefer]").map(f => [f.name, f.type === "checkbox" ? f.checked : f.value]))).then(() => e.target.closest("details") || location.reload());
 });
 on("ui:shown", picked);
 
