@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from outlast import Outlast, alerts, bulk, env_vars, queues, runs, schedules, tasks
+from outlast import Outlast, alerts, batch, bulk, env_vars, queues, runs, schedules, tasks
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
@@ -30,7 +30,7 @@ def _no_tasks() -> Iterator[None]:
 
 async def run_page(page: str, tmp_path: Path) -> dict[str, Any]:
     """The first block defines tasks; the others run while they are there."""
-    nouns = (alerts, bulk, env_vars, queues, runs, schedules)
+    nouns = (alerts, batch, bulk, env_vars, queues, runs, schedules)
     names: dict[str, Any] = {"__name__": page, **{noun.__name__.rpartition(".")[2]: noun for noun in nouns}}
     first, *others = blocks(page)
     exec(compile(first, page, "exec"), names)

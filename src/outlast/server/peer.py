@@ -95,9 +95,11 @@ class Peer:
         self.executor: Executor | None = None
 
     async def handle(self, message: FromWorker) -> None:
-        if isinstance(message, RunWrite) and self.executor is not None and await foreign(self.engine, self.executor, (message.run_id,)):
-            text = f"run {message.run_id[:64]} belongs to another environment"
-            return self.outbox.put(Refused(message.n, "forbidden", text, True))
+        executor = self.executor
+        if executor is not None and isinstance(message, RunWrite) and message.run_id not in executor.known:
+            others = await foreign(self.engine, executor, (message.run_id,))
+            if others:
+                return self.outbox.put(Refused(message.n, "forbidden", f"run {message.run_id[:64]} is another environment's", True))
         match message:
             case Done():
                 self._done(message)
