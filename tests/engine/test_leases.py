@@ -59,6 +59,19 @@ async def test_point_27_a_clock_that_is_set_back_ends_no_lease_and_hides_no_deat
         assert (await executes(house, dead), await executes(house, living)) == (False, True)
 
 
+async def test_point_27_a_clock_that_is_set_twice_ends_no_lease(house: House) -> None:
+    """Between two looks of a server, and leases were renewed in between."""
+    await house.work("t")
+    run_id = await house.trigger()
+    await house.claim()
+    await house.upkeep.sessions()
+    house.clock.back_ms = 90_000
+    await house.engine.call(sessions.beat, Beats(session=house.session))
+    house.clock.back_ms = -3_600_000
+    assert await house.upkeep.sessions() == 0
+    assert await executes(house, run_id)
+
+
 async def test_point_27_a_clock_that_jumps_ends_no_lease_at_once(house: House) -> None:
     await house.work("t")
     run_id = await house.trigger()

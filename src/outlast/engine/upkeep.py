@@ -209,11 +209,14 @@ class Upkeep:
     async def sessions(self) -> int:
         """Leases that are over, and the slots of workers that are gone."""
         now, seconds, lost = self.engine.clock.wall(), asyncio.get_running_loop().time(), 0
-        if self._last and self._was_away(now, seconds):
+        jump = now - self._last - (seconds - self._last_seconds) * 1_000 if self._last else 0
+        beyond = now + LEASE_MS + JUMP_MS
+        if jump > JUMP_MS or await self.engine.read(lambda tx: sessions_store.is_any_beyond(tx, beyond)):
+            log.warning("the clock was set: every lease begins anew", extra={"jump_ms": round(jump)})
+            await self.engine.write(lambda tx: sessions_store.renew_all(tx, now + LEASE_MS))
+        elif self._last and now - self._last > AWAY_MS:
+            log.warning("this server or its database was away", extra={"away_ms": now - self._last})
             await self.give_back_time(self._last)
-        longest = now + LEASE_MS + JUMP_MS
-        if await self.engine.read(lambda tx: sessions_store.is_any_beyond(tx, longest)):
-            await self.engine.write(lambda tx: sessions_store.shorten(tx, now + LEASE_MS))
         for session in await self.engine.read(lambda tx: sessions_store.lapsed(tx, now, STEP)):
             if await self.engine.call(sessions.close_session, CloseSession(session=session, lapsed=True)) is True:
                 log.warning("worker lost: its lease is over", extra={"session": session})
@@ -226,15 +229,6 @@ class Upkeep:
         """Workers could not renew their leases since then; if nobody knows since when, since the last one that was renewed."""
         now = self.engine.clock.wall()
         await self.engine.write(lambda tx: sessions_store.give_back_time(tx, now, LEASE_MS, since))
-
-    def _was_away(self, now: int, seconds: float) -> bool:
-        """Whether leases may have gone on while nobody could renew them: no server, no database, or a clock that jumped."""
-        passed = now - self._last
-        jump = passed - (seconds - self._last_seconds) * 1_000
-        if jump > JUMP_MS or passed > AWAY_MS:
-            log.warning("the clock jumped, or this server or its database was away", extra={"jump_ms": round(jump), "away_ms": passed})
-            return True
-        return False
 
     async def lose_slots(self, session: str) -> int:
         lost = 0

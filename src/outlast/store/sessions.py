@@ -70,9 +70,9 @@ def is_any_beyond(tx: Connection, longest: int) -> bool:
     return bool(tx.all("SELECT 1 FROM sessions WHERE state = 'open' AND lease_until > :longest LIMIT 1", longest=longest))
 
 
-def shorten(tx: Connection, longest: int) -> None:
-    """As if they were renewed now: who lives renews again, and who is dead is found as soon as ever."""
-    tx.execute("UPDATE sessions SET lease_until = :longest WHERE state = 'open' AND lease_until > :longest", longest=longest)
+def renew_all(tx: Connection, until: int) -> None:
+    """When a clock was set, nobody knows which leases were over: who lives renews again, and who is dead is found as soon as ever."""
+    tx.execute("UPDATE sessions SET lease_until = :until WHERE state = 'open'", until=until)
 
 
 def open_among(tx: Connection, ids: Collection[str]) -> Later[set[str]]:

@@ -6,6 +6,7 @@ import time
 from typing import Literal
 
 SAFETY_SECONDS = 5.0  # the worker stops trusting its lease this long before it ends
+ENDING_SECONDS = 1.0  # and what it runs is to be gone when the server gives it to others
 
 
 def boottime() -> float:
@@ -28,6 +29,6 @@ class Lease:
     def state(self, now: float) -> Literal["none", "sure", "in_doubt", "over"]:
         if self._until is None:
             return "none"
-        if now >= self._until:
+        if now >= self._until - ENDING_SECONDS:
             return "over"
         return "in_doubt" if now >= self._until - SAFETY_SECONDS else "sure"
