@@ -14,7 +14,7 @@ async def foreign(engine: Engine, executor: Executor, run_ids: Collection[str]) 
     unknown = {run_id for run_id in run_ids if run_id not in executor.known}
     if not unknown:
         return unknown
-    env_id = executor.session.env_id
-    found = await engine.read(lambda tx: runs.of_others(tx, env_id, unknown))
-    executor.know(unknown - found)
-    return found
+    found = await engine.read(lambda tx: runs.environments(tx, unknown))
+    own = {run_id for run_id, env_id in found.items() if env_id == executor.session.env_id}
+    executor.know(own)
+    return found.keys() - own

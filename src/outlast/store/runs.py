@@ -86,9 +86,9 @@ def read(tx: Connection, ids: Collection[str]) -> list[Run]:
     return [from_row(row) for row in tx.all(_SELECT_IN, ids=sorted(ids))] if ids else []
 
 
-def of_others(tx: Connection, env_id: int, ids: Collection[str]) -> set[str]:
-    """Those of the runs that are another environment's."""
-    return {id for (id,) in tx.all("SELECT id FROM runs WHERE id {in:ids} AND env_id <> :env", ids=sorted(ids), env=env_id)}
+def environments(tx: Connection, ids: Collection[str]) -> dict[str, int]:
+    """Whose they are; those that do not exist are left out."""
+    return {row[0]: row[1] for row in tx.all("SELECT id, env_id FROM runs WHERE id {in:ids}", ids=sorted(ids))}
 
 
 def insert(tx: Connection, runs: Iterable[Run]) -> None:
