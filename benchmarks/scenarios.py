@@ -198,6 +198,7 @@ SCENARIOS: dict[str, Callable[[House], Coroutine[Any, Any, Result]]] = {
     "child_roundtrip": waits.child_roundtrip,
     "fanout": waits.fanout,
     "steps": waits.steps,
+    "isolation": waits.isolation,
     "waiting_memory": waits.waiting_memory,
     "subscribers": subscribers.subscribers,
     "subscribers_in_browsers": subscribers.in_browsers,

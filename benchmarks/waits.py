@@ -50,6 +50,17 @@ async def fanout(house: House) -> Result:
     return {"seconds": round(statistics.median(seconds), 3), "min_s": round(min(seconds), 3), "max_s": round(max(seconds), 3)}
 
 
+async def isolation(house: House) -> Result:
+    """1,000 no-op runs with isolation="process": from their batch to the last result, a process forked for each."""
+    pipe, worker = await Pipe.open("127.0.0.1", house.port), house.start_worker("--executors", "1")
+    await _call(pipe, house, "bench.run.isolated_many", 50)
+    seconds = [await _call(pipe, house, "bench.run.isolated_many", 1_000) for _ in range(3)]
+    pipe.close()
+    house.stop(worker)
+    rates = sorted(round(1_000 / s) for s in seconds)
+    return {"per_second": rates[1], "min": rates[0], "max": rates[2]}
+
+
 async def steps(house: House) -> Result:
     """1,000 steps in one run; 100 steps in each of 100 runs."""
     pipe, worker = await Pipe.open("127.0.0.1", house.port), house.start_worker("--executors", "1")

@@ -60,6 +60,14 @@ class Schema:
         """What results are read with; None: any JSON is fine."""
         return self._adapter("return")
 
+    def prepare(self) -> None:
+        """Build what reading needs, before processes are forked that would build it each for itself. Errors show when it is used."""
+        with contextlib.suppress(Exception):
+            if not self.is_open and not self._is_plain_callable:
+                self._adapter("payload")
+                _names()
+            self._adapter("return")
+
     def json_schema(self) -> dict[str, Any] | None:
         """The JSON schema of the payload, for forms and tools; None when there is none, or the type has none."""
         if self._is_plain_callable:

@@ -43,6 +43,9 @@ class Birth(msgspec.Struct, frozen=True, array_like=True):
     memory_bytes: int = 0
 
 
+_birth = msgspec.msgpack.Decoder(Birth).decode
+
+
 def main() -> None:
     """A fresh interpreter, where a fork is not possible."""
     parser = argparse.ArgumentParser()
@@ -76,7 +79,7 @@ async def _main(fd: int, found: Discovery, stderr: TextIO) -> None:
     told = await line.get()
     if told is None:
         os._exit(0)
-    birth = msgspec.msgpack.decode(told, type=Birth)
+    birth = _birth(told)
     core = ExecutorCore(
         birth.executor,
         config=found.config,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
-import gc
 import os
 import random
 import select
@@ -23,6 +22,7 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
+from outlast.interpreter import settle
 from outlast.model.manifest import TaskDefinition
 from outlast.tasks import registry
 from outlast.worker import single
@@ -53,8 +53,9 @@ def main() -> None:
     found = discover(arguments.project, arguments.module, on_import=check.look)
     control = socket.socket(fileno=arguments.control)
     control.sendall(pack(_terms(found, check.reason)) + pack(Ready(found.manifest, found.failures)))
-    gc.collect()
-    gc.freeze()  # a collection in a child must not copy every page of what is loaded
+    for task in registry.tasks.values():
+        task.schema.prepare()
+    settle()  # a collection in a child must not copy every page of what is loaded, and most are over before they need one
     zygote = Zygote(control, socket.socket(fileno=arguments.requests), found, arguments)
     zygote.run(forks=not check.reason)
 
