@@ -1,4 +1,4 @@
-"""`python -m tests.mutants`: the checker is checked. Each mutant is applied in a scratch copy, and the simulation has to notice."""
+"""`python -m tests.mutants`: the checker is checked. Each mutant is applied in a scratch copy, and the simulation, or the torture, has to notice."""
 
 from __future__ import annotations
 
@@ -32,12 +32,18 @@ def attempt(mutant: Mutant, seeds: int) -> bool:
         for part in ("src", "tests"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
         mutant.apply(folder / "src" / "outlast")
-        command = [sys.executable, "-m", "tests.simulation", "--seeds", str(seeds), "--until-broken", "--workers", "2"]
+        command = [sys.executable, "-m", *_machine(mutant, seeds)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder / "src"), str(folder)))}
         ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    found = next((line for line in ran.stdout.splitlines() if line.startswith("seed ")), "")
+    found = next((line for line in ran.stdout.splitlines() if line.startswith(("seed ", "WRONG "))), "")
     print(f"{'caught  ' if ran.returncode else 'ESCAPED '} {mutant.name}: {found[:160]}", flush=True)
     return ran.returncode != 0
+
+
+def _machine(mutant: Mutant, seeds: int) -> list[str]:
+    if mutant.by == "torture":
+        return ["tests.torture", "--minutes", "2", "--rate", "1"]
+    return ["tests.simulation", "--seeds", str(seeds), "--until-broken", "--workers", "2"]
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Mutant:
     name: str
     changes: tuple[tuple[str, str, str], ...]  # file, old, new
+    by: Literal["simulation", "torture"] = "simulation"  # who has to notice
 
     def apply(self, package: Path) -> None:
         for file, old, new in self.changes:
@@ -77,8 +79,8 @@ MUTANTS = (
         (
             (
                 "model/lifecycle.py",
-                "        due_at=None,\n        started_at=run.started_at or now,",
-                "        started_at=run.started_at or now,",
+                "        due_at=None,\n        updated_at=now,\n    )\n    if run.cancel_asked is not None:",
+                "        updated_at=now,\n    )\n    if run.cancel_asked is not None:",
             ),
         ),
     ),
@@ -87,11 +89,13 @@ MUTANTS = (
         (("engine/view.py", "        base.used -= 1\n", "        base.used -= 0 if run.status is Status.CANCELED else 1\n"),),
     ),
     Mutant(
-        "M9 ticks without a unique key",
+        "M9 ticks without a unique key, and each server fires what it saw due",
         (
+            ("store/schedules.py", "WHERE id {{in:ids}} ORDER BY id {{for_update}}", "WHERE id {{in:ids}} ORDER BY id"),
             ("store/schedules.py", "    return {row[0] for row in rows}\n", "    return set()\n"),
             ("store/schedules.py", ", or_ignore=True, expect=len(rows), otherwise=Again)", ", or_ignore=True)"),
         ),
+        by="torture",  # transactions of the simulation are one after the other
     ),
     Mutant("M10 debounce moves the time earlier", (("model/lifecycle.py", "max(run.due_at, due_at)", "min(run.due_at, due_at)"),)),
     Mutant(

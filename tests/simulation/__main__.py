@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -10,6 +11,8 @@ import traceback
 from concurrent.futures import ProcessPoolExecutor
 
 from outlast.interpreter import settle
+from tests.databases import postgres_server
+from tests.simulation.fresh import use_postgres
 from tests.simulation.world import Broken, run
 
 
@@ -20,13 +23,25 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=1, help="with --seed: check after each so many commits")
+    parser.add_argument(
+        "--database", choices=("sqlite", "postgresql"), default="sqlite", help="the second is slower, and the other half of our SQL"
+    )
     parser.add_argument("--until-broken", action="store_true", help="stop at the first")
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
-    sys.exit(_one(arguments) if arguments.seed is not None else _many(arguments))
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(postgres_server()) if arguments.database == "postgresql" else None
+        sys.exit(_one(arguments, url) if arguments.seed is not None else _many(arguments, url))
 
 
-def _one(arguments: argparse.Namespace) -> int:
+def _begin(url: str | None) -> None:
+    settle()
+    if url is not None:
+        use_postgres(url)
+
+
+def _one(arguments: argparse.Namespace, url: str | None) -> int:
+    _begin(url)
     began = time.perf_counter()
     try:
         report = run(arguments.seed, check_every=arguments.every, say=None if arguments.quiet else print)
@@ -51,11 +66,11 @@ def attempt(seed: int) -> tuple[int, str]:
     return seed, ""
 
 
-def _many(arguments: argparse.Namespace) -> int:
+def _many(arguments: argparse.Namespace, url: str | None) -> int:
     began = time.perf_counter()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     broken = 0
-    with ProcessPoolExecutor(arguments.workers, initializer=settle) as pool:
+    with ProcessPoolExecutor(arguments.workers, initializer=_begin, initargs=(url,)) as pool:
         for seed, what in pool.map(attempt, seeds, chunksize=10):
             if what:
                 broken += 1

@@ -41,7 +41,7 @@ class SimulatedDatabase:
 
     @property
     def commits_inline(self) -> bool:
-        return self._inner.commits_inline
+        return True  # no threads here, on PostgreSQL neither
 
     def clock_offset_ms(self) -> int:
         return 0

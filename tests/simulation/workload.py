@@ -169,6 +169,8 @@ class Workload:
                 await self._with_tokens(o)
             elif o.kind == "batch_call":
                 await self._call_batch(o)
+            elif o.kind == "debounce":
+                await self._type(o)
             else:
                 await self._trigger(o)
         except ApiError as error:
@@ -197,6 +199,13 @@ class Workload:
             o.not_before_ms = asked_at + 19_000
         if o.kind == "idempotent":
             self._same_key.setdefault(o.payload["key"], set()).add(handle.id)
+
+    async def _type(self, o: Operation) -> None:
+        """Again and again, each time before or after it would have begun."""
+        await self._trigger(o)
+        for _ in range(self.chance.randrange(3)):
+            await asyncio.sleep(self.chance.choice((2.0, 9.0, 18.0)))
+            await self._trigger(o)
 
     async def _with_token(self, o: Operation) -> None:
         timeout = self.chance.choice((None, "5s", "30s"))

@@ -7,7 +7,6 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from random import Random
 from typing import Any
 
@@ -15,21 +14,17 @@ from outlast import queues, tasks
 from outlast.client import connection as connections
 from outlast.client.address import Address
 from outlast.client.connection import Connection as Client
-from outlast.server.runtime import add_key
-from outlast.server.runtime import seed as seed_rows
 from outlast.store import check
 from outlast.store.database import Connection, Database
-from outlast.store.migrate import migrate
-from outlast.store.sqlite import Sqlite
 from tests.simulation import programs
 from tests.simulation.database import SimulatedDatabase, looking
+from tests.simulation.fresh import START_MS, fresh, leave
 from tests.simulation.loop import Died, Node, Stuck, VirtualLoop
 from tests.simulation.network import Network
 from tests.simulation.nodes import Server, Transport, Worker
 from tests.simulation.plan import Plan, draw
 from tests.simulation.programs import QUEUES, TASKS, Ledger
 
-START_MS = 1_800_000_000_000
 BOUND = 900.0  # seconds after the last trouble until everything must be over
 CHECK_EVERY = 40  # commits; a broken row stays broken, so a rare look finds it too
 MAX_STEPS = 3_000_000
@@ -66,8 +61,7 @@ class World:
         self.trouble = self.plan.trouble
         self._database_chance = Random(f"{seed}:database")
         self.clock_offset = 0
-        self.database = _fresh_database()
-        self.key = _key()
+        self.database, self.key = fresh()
         self.ledger = Ledger(Random(f"{seed}:programs"), self.wall_ms, self.has_steady_clock)
         self.servers: list[Server] = []
         self.workers: list[Worker] = []
@@ -222,7 +216,7 @@ def _tear_down(world: World) -> None:
     for node in loop.nodes:
         node.crash()
     loop.bury()
-    world.database.close()
+    leave(world.database)
     asyncio.set_event_loop(None)
     loop.close()
 
@@ -279,26 +273,3 @@ EXPECTED = (
     "told to fail at",
     "a cancelled run blocks its executor",
 )
-
-
-@cache
-def _template() -> tuple[bytes, str]:
-    """The tables and a key, made once."""
-    database = Sqlite(":memory:")
-    migrate(database)
-    with database.transaction() as tx:
-        seed_rows(tx)
-        key = add_key(tx, "prod", "simulation", key_id="key_simulation", now=START_MS)
-    image = database._writer.serialize()  # pyright: ignore[reportPrivateUsage]
-    database.close()
-    return image, key
-
-
-def _fresh_database() -> Sqlite:
-    database = Sqlite(":memory:")
-    database._writer.deserialize(_template()[0])  # pyright: ignore[reportPrivateUsage]
-    return database
-
-
-def _key() -> str:
-    return _template()[1]
