@@ -1,4 +1,4 @@
-"""`python -m tests.mutants`: the checker is checked. Each mutant is applied in a scratch copy, and the simulation, or the torture, has to notice."""
+"""`python -m tests.mutants`: the checker is checked. Each mutant is applied in a copy; the simulation, or the torture, has to notice."""
 
 from __future__ import annotations
 
