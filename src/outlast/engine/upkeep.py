@@ -160,6 +160,7 @@ class Upkeep:
             cursor = action.cursor if action is not None else None
             item = StepBulk(env_id=env_id, bulk_id=bulk_id, work_id=work_id, cursor=cursor, targets=targets)
             if not await self.engine.call(bulk.step_bulk, item, bulk=True):
+                self.engine.publish(env_id, "bulk")  # its last step changes no run: nobody would hear of its end
                 return
         self.engine.hurry.set()
 
@@ -217,9 +218,10 @@ class Upkeep:
         elif self._last and now - self._last > AWAY_MS:
             log.warning("this server or its database was away", extra={"away_ms": now - self._last})
             await self.give_back_time(self._last)
-        for session in await self.engine.read(lambda tx: sessions_store.lapsed(tx, now, STEP)):
+        for session, env_id in await self.engine.read(lambda tx: sessions_store.lapsed(tx, now, STEP)):
             if await self.engine.call(sessions.close_session, CloseSession(session=session, lapsed=True)) is True:
                 log.warning("worker lost: its lease is over", extra={"session": session})
+                self.engine.publish(env_id, "workers")
         self._last, self._last_seconds = now, seconds
         for session in await self.engine.read(lambda tx: sessions_store.closed_with_slots(tx, STEP)):
             lost += await self.lose_slots(session)

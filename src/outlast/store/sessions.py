@@ -44,13 +44,13 @@ def save(tx: Connection, sessions: Collection[Session]) -> None:
     )
 
 
-def lapsed(tx: Connection, before: int, limit: int) -> list[str]:
-    rows = tx.all(
-        "SELECT id FROM sessions WHERE state = 'open' AND lease_until < :before ORDER BY lease_until LIMIT :limit",
+def lapsed(tx: Connection, before: int, limit: int) -> list[tuple[str, int]]:
+    """(session, environment)"""
+    return tx.all(
+        "SELECT id, env_id FROM sessions WHERE state = 'open' AND lease_until < :before ORDER BY lease_until LIMIT :limit",
         before=before,
         limit=limit,
     )
-    return [row[0] for row in rows]
 
 
 def give_back_time(tx: Connection, now: int, lease_ms: int, since: int | None) -> None:

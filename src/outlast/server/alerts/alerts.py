@@ -140,6 +140,7 @@ class Alerts:
         else:
             d = replace(d, status="DELIVERED", tries=d.tries + 1, next_at=None, error=None)
         await self.engine.write(lambda tx: store.done(tx, d))
+        self.engine.publish(channel.env_id, "alerts")
 
     async def try_out(self, channel: AlertChannel) -> None:
         """Send a test now.
