@@ -27,7 +27,7 @@ def pages(ids: dict[str, str]) -> dict[str, str]:
         "schedule-new": "/schedules/new?task=reports.nightly&cron=0+9+*+*+1-5&timezone=Europe/Berlin",
         "bulk-new": "/bulk/new?status=FAILED", "lost": "/nowhere", "no-match": "/runs?q=nothing-like-this",
     }  # fmt: skip
-    assert not (left_out := _left_out(list(found.values()))), f"routes with no page in the register: {left_out}"
+    assert not (missing := left_out(list(found.values()))), f"routes with no page in the register: {missing}"
     return found
 
 
@@ -36,7 +36,8 @@ def bare() -> dict[str, str]:
     return {"home": "/", **{name: f"/{name}" for name in LISTS}, "schedule-new": "/schedules/new", "bulk-new": "/bulk/new"}
 
 
-def _left_out(paths: list[str]) -> set[str]:
+def left_out(paths: list[str]) -> set[str]:
+    """Routes none of these addresses leads to."""
     patterns = {route: compile_path(route)[0] for route, _ in PAGES if not route.startswith(NO_PAGES) and not route.endswith(".json")}
     seen = {next((route for route, shape in patterns.items() if shape.match(path.partition("?")[0])), None) for path in paths}
     return patterns.keys() - seen

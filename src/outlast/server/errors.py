@@ -82,6 +82,11 @@ def runs_of(tx: Connection, env_id: int, groups: Collection[str], *, since: int)
     return [run.run_id for group in grouped(found) if group.id in groups for run in group.runs]
 
 
+def is_known(tx: Connection, env_id: int, group: str) -> bool:
+    """Something failed so, of what is looked at, or it was decided on: there is no group else."""
+    return group in error_groups.listed(tx, env_id) or bool(runs_of(tx, env_id, [group], since=0))
+
+
 def grouped(found: Sequence[Failed]) -> list[Group]:
     by_id: dict[str, Group] = {}
     for run in found:

@@ -46,7 +46,7 @@ async def decide(request: Request) -> Response:
     caller = await context.caller(request)
     body = await bodies.read_object(request)
     group = request.path_params["error"]
-    if not is_id(group):
+    if not is_id(group) or not await context.engine.read(lambda tx: errors.is_known(tx, caller.env.id, group)):
         raise Problem(404, "Error group not found")
     decision = errors.decided(caller.env.id, group, body, by=f"API key {caller.key_name}"[:200], now=context.engine.clock.now())
     await context.engine.write(lambda tx: errors.decide(tx, caller.env.id, group, decision))

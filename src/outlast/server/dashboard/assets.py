@@ -31,16 +31,16 @@ def all_files() -> dict[str, tuple[bytes, bytes, str]]:
 
 # what must stay as it is: strings, templates, regular expressions after an opening bracket or a comma; then spaces beside a symbol
 _KEPT = r""""(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`|(?<=[(,=!?:] )/(?:[^/\\\n]|\\.)+/|(?<=[(!])/(?:[^/\\\n]|\\.)+/"""
-_PARTS = re.compile(rf"({_KEPT})|[ \t]*([=<>!?:;,(){{}}\[\]|&*%])[ \t]*|[ \t]+([-+/])[ \t]+(?![-+/])")
+_PARTS = re.compile(rf"({_KEPT})|[ \t]*([=<>!?:;,(){{}}\[\]|&*%])[ \t]*|[ \t]+([-+/])[ \t]+(?![-+/])|\b(let|const)\b")
 # a line break after which, or before which, no statement can have ended
 _BREAKS = re.compile(r"(?<=[,;{(\[=>&|?:])\n|\n(?=[})\]?:&|.,])")
 
 
 def _lean(script: str) -> str:
-    """Comments, indentation, and spaces and line breaks beside symbols are for readers of the source; strings stay."""
+    """Comments, indentation, `const`, and spaces and line breaks beside symbols are for readers of the source; strings stay."""
     lines = (line.strip() for line in script.splitlines())
     kept = "\n".join(line for line in lines if line and not line.startswith("//"))
-    return _BREAKS.sub("", _PARTS.sub(lambda m: m.group(1) or m.group(2) or m.group(3), kept)).replace(";}", "}")
+    return _BREAKS.sub("", _PARTS.sub(lambda m: m.group(1) or m.group(2) or m.group(3) or "let", kept)).replace(";}", "}")
 
 
 @cache
@@ -56,7 +56,7 @@ async def serve(request: Request) -> Response:
     """GET /static/{version}/{name}"""
     found = all_files().get(request.path_params["name"])
     if found is None:
-        return Response("Not found", 404, media_type="text/plain")
+        return Response("Not found", 404, {"x-content-type-options": "nosniff"}, "text/plain")
     content, compressed, kind = found
     is_current = request.path_params["version"] == version()
     headers = {

@@ -70,7 +70,7 @@ async def show_one(visit: Visit) -> Response:
 async def decide(visit: Visit) -> Response:
     """POST /errors/{group} with `action`"""
     group = visit.request.path_params["group"]
-    if not is_id(group):
+    if not is_id(group) or not await visit.read(lambda tx: errors.is_known(tx, visit.env.id, group)):
         raise Problem(404, "no such group")
     decision = errors.decided(visit.env.id, group, visit.body, by=visit.by, now=visit.now)
     await visit.site.engine.write(lambda tx: errors.decide(tx, visit.env.id, group, decision))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from outlast.server import body as bodies
 from outlast.server.dashboard import access as doors
@@ -26,7 +26,7 @@ WRONG = "That did not work. Check the key, or ask for a new link."
 async def show(site: Site, request: Request) -> Response:
     """GET /login, and /login/{link}: a link is used by the button, so that a program that only looks at links uses none up."""
     if await site.gate.access(request) is not None and "link" not in request.path_params:
-        return RedirectResponse(ROOT.get() + doors.next_page(request.query_params.get("next")), 303)
+        return rendering.redirect(ROOT.get() + doors.next_page(request.query_params.get("next")))
     return _form(request, link=request.path_params.get("link", "")[: doors.MAX_SECRET_CHARS])
 
 
@@ -41,7 +41,7 @@ async def sign_in(site: Site, request: Request) -> Response:
         return _form(request, error=problem.message, status=problem.status, wanted=wanted, headers=problem.headers)
     if session is None:
         return _form(request, error=WRONG, status=401, wanted=wanted)
-    response = RedirectResponse(ROOT.get() + doors.next_page(wanted), 303, headers={"cache-control": "no-store"})
+    response = rendering.redirect(ROOT.get() + doors.next_page(wanted))
     doors.set_session(response, request, session)
     return response
 

@@ -7,7 +7,7 @@ import hashlib
 from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from outlast.server.dashboard import assets, look
 from outlast.server.prefix import ROOT
@@ -105,9 +105,9 @@ templates = _prepared()
 
 
 def fragment(template: str, context: dict[str, Any]) -> str:
-    """The live block of a page."""
+    """What of a page is live: its block, and what stands above every page."""
     found = templates.get_template(template)
-    return "".join(found.blocks["live"](found.new_context(context)))
+    return templates.get_template("notes.html").render(context) + "".join(found.blocks["live"](found.new_context(context)))
 
 
 def page(template: str, context: dict[str, Any]) -> str:
@@ -132,3 +132,8 @@ def send(
     if "gzip" in accepts and len(body) > MIN_COMPRESSED:
         body, answer["content-encoding"] = gzip.compress(body, 4), "gzip"
     return Response(body, status, answer, media_type)
+
+
+def redirect(target: str) -> Response:
+    """See other: nobody keeps it."""
+    return RedirectResponse(target, 303, headers=HEADERS)

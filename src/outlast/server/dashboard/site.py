@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
@@ -149,7 +149,7 @@ def _to_login(request: Request) -> Response:
         from urllib.parse import quote
 
         target += "?next=" + quote(wanted, safe="")
-    return RedirectResponse(target, 303, headers={"cache-control": "no-store"})
+    return rendering.redirect(target)
 
 
 def explain(request: Request, error: Exception) -> Response:
@@ -174,6 +174,6 @@ async def choose_environment(visit: Visit) -> Response:
     slug = visit.request.path_params["slug"]
     if slug not in {env.slug for env in visit.envs}:
         raise Problem(404, "no such environment")
-    response = RedirectResponse(visit.path(doors.next_page(visit.query.get("next"))), 303)
+    response = rendering.redirect(visit.path(doors.next_page(visit.query.get("next"))))
     response.set_cookie(ENV_COOKIE, slug, max_age=31_536_000, samesite="lax", httponly=True)
     return response
