@@ -31,7 +31,7 @@ SIZE = {"width": 1280, "height": 800}
 async def furnish(house: House, n: int = RUNS) -> dict[str, str]:
     """A server as people left it; the addresses of what has one of its own."""
     engine, now = house.engine, house.engine.clock.now()
-    await house.worker(showcase.TASKS, [QueueDefinition(name="crm", concurrency_limit=5)])
+    await house.worker(showcase.TASKS, [QueueDefinition(name="crm", concurrency_limit=5)], name="worker-1")
     await engine.write(lambda tx: showcase.insert(tx, showcase.made(engine, house.version, n, now=now - 60_000, span_ms=SPAN_MS)))
     failed = await engine.write(lambda tx: showcase.research(tx, engine, house.version, now))
     approval = (await house.http.post("/api/v1/waitpoints/tokens", json={"tags": ["approve:refund-17"], "timeout": "3d"})).json()["id"]

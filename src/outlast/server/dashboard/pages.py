@@ -12,6 +12,7 @@ from outlast.server.dashboard import (
     bulk,
     env_vars,
     errors,
+    find,
     home,
     keys,
     logs,
@@ -60,7 +61,7 @@ PAGES: Table = [
     ("/alerts", alerts.show),
     ("/api-keys", keys.show),
     ("/settings", settings.show),
-    ("/ui/find", settings.find),
+    ("/ui/find", find.find),
 ]
 ACTS: Table = [
     ("/runs/bulk", runs.bulk),

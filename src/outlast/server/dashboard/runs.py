@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -72,8 +73,18 @@ def asked_for(visit: Visit, query: QueryParams | None = None) -> dict[str, Any]:
     asked["status"] = [s for s in asked["status"] if s in STATUSES]
     asked["period"] = asked["period"] if asked["period"] in dict(PERIODS) else ""
     for name in ("from", "to"):
-        asked[name] = asked[name] if asked[name].isdecimal() and len(asked[name]) <= 15 else ""
+        asked[name] = "" if asked["period"] else _moment(asked[name])
     return asked
+
+
+def _moment(text: str) -> str:
+    """In milliseconds, whether it was written so (bars that were dragged over) or as a date field does, in UTC."""
+    if text.isdecimal() and len(text) <= 15:
+        return text
+    try:
+        return str(int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1_000))
+    except ValueError:
+        return ""
 
 
 def filter_of(tx: Connection, visit: Visit, asked: dict[str, Any]) -> Filter:

@@ -1,5 +1,5 @@
 // Acting: buttons and forms that change something, dialogs, toasts, copying, following links without a reload.
-import { $, $$, emit, go, make, meta, on, refresh, root } from "./kernel.js";
+import { $, $$, go, make, meta, on, refresh, root } from "./kernel.js";
 
 export function toast(text, bad) {
   const node = make("div", { class: bad ? "toast bad" : "toast" }, text);
@@ -33,11 +33,13 @@ export function ask(question, yes = "Confirm", no = "Keep") {
   return new Promise(resolve => (box.onclose = () => box.open || resolve(box.returnValue === "yes")));
 }
 
-const acts = {
-  help: () => emit("ui:help"),
-  palette: () => emit("ui:palette"),
-  menu: () => $("#side").classList.toggle("open"),
-  thaw: () => { $$("[name=pick]:checked").forEach(box => (box.checked = false)); picked(); $("#scroll")?.scrollTo(0, 0); refresh(); },
+export const acts = {
+  // on a small screen it lies over the page, on others it leaves its icons
+  menu: () => {
+    if (innerWidth < 901) return $("#side").classList.toggle("open");
+    document.cookie = `outlast_side=${document.documentElement.toggleAttribute("data-folded") ? 1 : 0};path=/;max-age=31536000;samesite=lax`;
+  },
+  thaw: () => { acts["bulk-clear"](); $("#scroll")?.scrollTo(0, 0); refresh(); },
   dialog: node => $(`#${node.dataset.for}`)?.showModal(),
   close: node => node.closest("dialog").close(),
   "bulk-clear": () => { $$("[name=pick], [data-all]").forEach(box => (box.checked = false)); picked(); },
@@ -112,7 +114,7 @@ on("submit", async e => {
   const body = {};
   for (const [name, value] of new FormData(form)) body[name] = name in body ? [].concat(body[name], value) : value;
   const said = await post(form.dataset.send, body);
-  if (said.secret) { $("#secret").hidden = false; $("#secret pre").textContent = said.secret; }
+  if (said.secret) { $("#secret").hidden = false; $("#secret pre").textContent = $("#secret button").dataset.copy = said.secret; }
   if (!said.failed) {
     for (const field of form.elements) field.typed = false;
     form.reset();

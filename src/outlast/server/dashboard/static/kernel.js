@@ -92,7 +92,7 @@ export async function refresh(url = location.href, { push, top } = {}) {
   tags = { [target.href]: answer.headers.get("etag") };
   if (push) history.pushState({}, "", url);
   say(html);
-  morph($("#live"), block);
+  for (const id of ["#notes", "#live"]) morph($(id), $(id, html));
   if (top) $("#scroll")?.scrollTo(0, 0);
   emit("ui:shown");
 }
@@ -156,15 +156,15 @@ export async function go(url, push = true) {
   const answer = await fetch(there).catch(() => null);
   const text = await answer?.text().catch(() => null);
   if (!text) return location.assign(there);
-  const html = new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html"), block = $("#live", html);
+  const html = parse(text), block = $("#live", html);
   if (!block || new URL(answer.url).pathname !== there.pathname) return location.assign(there);
   request?.abort();
   if (push) history.pushState({}, "", there);
-  document.title = html.title;
+  document.title = $("title", html).text;
   $("#side").replaceWith($("#side", html));
   $("#main").replaceWith($("#main", html));
   tags = {};
-  $("#main").focus({ preventScroll: true });
+  ($("#main [autofocus]:not(dialog *)") ?? $("#main")).focus({ preventScroll: true });
   listen();
   emit("ui:shown");
 }

@@ -1,7 +1,8 @@
 // The keyboard: every control with data-key is reached by it, lists by arrows, and ⌘K finds the rest.
 import { $, $$, go, make, meta, on, root } from "./kernel.js";
+import { acts } from "./acts.js";
 
-const typing = node => node.matches?.("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select, [contenteditable]");
+const typing = node => node.matches?.("input:not([type=checkbox], [type=radio], [type=range]), textarea, select");
 const words = node => (node.getAttribute("aria-label") || node.placeholder || [...(node.closest("label") ?? node).childNodes].filter(n => n.localName !== "kbd").map(n => n.textContent).join(" ")).trim().replace(/\s+/g, " ");
 let chord = "", timer;
 
@@ -16,19 +17,27 @@ on("keydown", e => {
   if (typing(e.target)) return;
   if (rows(e, key)) return;
   if (meta("keys") === "off" && key !== "?") return;
-  const combination = chord ? `${chord} ${key}` : key;
+  const combination = chord + key;
   clearTimeout(timer);
-  chord = !chord && key === "g" ? "g" : "";
+  chord = !chord && key === "g" ? "g " : "";
   if (chord) return void (timer = setTimeout(() => (chord = ""), 1200));
   press(e, combination);
 });
 
 function press(e, combination) {
   const node = $$(`[data-key="${CSS.escape(combination)}"]`).find(n => n.offsetParent !== null || n.closest("#side") || n.closest("details"));
-  if (!node || node.ariaDisabled === "true") return;
+  // what has no key of its own is for the trace, wherever the focus is
+  if (!node) return (e.key.length > 1 && e.target.closest("a, button, aside")) || $("trace-view")?.key(e);
+  if (node.ariaDisabled === "true") return;
   e.preventDefault();
-  if (node.matches("summary")) { node.parentElement.open = true; ($("input:checked, input, a, select", node.parentElement) ?? node).focus(); return; }
-  if (typing(node)) { node.focus(); node.select?.(); } else node.click();
+  use(node);
+}
+
+function use(node) {
+  const menu = node.matches("summary") && node.parentElement;
+  if (menu) { menu.open = true; ($("input:checked, input, a, select", menu) ?? node).focus(); }
+  else if (typing(node)) { node.focus(); node.select?.(); }
+  else node.click();
 }
 
 function command(e, key) {
@@ -36,7 +45,7 @@ function command(e, key) {
     const button = !$("dialog[open]") && $("[data-key='mod+Enter']"), form = e.target.closest?.("form") ?? $("form[data-send]");
     if (button || form) { e.preventDefault(); button ? button.click() : form.requestSubmit(); }
   }
-  if (key === "k" || key === "b") { e.preventDefault(); key === "k" ? palette() : $("#side").classList.toggle("open"); }
+  if (key === "k" || key === "b") { e.preventDefault(); acts[key === "k" ? "palette" : "menu"](); }
 }
 
 function escape(e) {
@@ -55,37 +64,40 @@ function inside(e, menu, key) {
   return false;
 }
 
-// The list: arrows move a mark, Enter opens, Space ticks.
+// The list: arrows move a mark and the focus, so that Tab goes to what the row offers; Enter opens, Space ticks.
 function rows(e, key) {
-  if (!["ArrowDown", "ArrowUp", "Enter", " ", "Home", "End"].includes(key) || e.target.closest("trace-view, summary, button, a:not(.rowlink), [role=slider]")) return false;
+  const acting = [" ", "Enter"].includes(key);
+  if (!acting && !["ArrowDown", "ArrowUp", "Home", "End"].includes(key) || e.target.closest(acting ? "trace-view, summary, button, input, a:not(.rowlink)" : "trace-view")) return false;
   const all = $$(".list tbody tr[id]"), at = all.findIndex(row => row.matches(".cur"));
-  if (!all.length || e.target.matches("input") && key === " ") return false;
+  if (!all.length) return false;
   e.preventDefault();
-  if (key === "Enter") { $(".rowlink", all[at])?.click(); return true; }
-  if (key === " ") { all[at] && $("[name=pick]", all[at])?.click(); return true; }
-  const row = all[{ ArrowDown: at + 1, ArrowUp: Math.max(0, at - 1), Home: 0 }[key] ?? Infinity] ?? all.at(-1);
-  all[at]?.classList.remove("cur");
-  row.classList.add("cur");
-  row.scrollIntoView({ block: "nearest" });
-  sessionStorage.setItem("cur" + location.pathname, row.id);
+  if (acting) $(key === " " ? "[name=pick]" : ".rowlink", all[at])?.click();
+  else mark(all[{ ArrowDown: at + 1, ArrowUp: Math.max(0, at - 1), Home: 0 }[key] ?? Infinity] ?? all.at(-1), all[at]);
   return true;
 }
+function mark(row, old) {
+  old?.classList.remove("cur");
+  row.classList.add("cur");
+  $(".rowlink, button, summary", row)?.focus({ preventScroll: true });
+  row.scrollIntoView({ block: "nearest" });
+  sessionStorage.setItem("cur" + location.pathname, row.id);
+}
 on("ui:shown", () => {
-  const id = sessionStorage.getItem("cur" + location.pathname);
-  if (id && !$("tr.cur")) document.getElementById(id)?.classList.add("cur");
+  const row = document.getElementById(sessionStorage.getItem("cur" + location.pathname));
+  if (row && !$("tr.cur")) document.activeElement.matches("main, body") ? mark(row) : row.classList.add("cur");
 });
 
-on("ui:help", () => {
+acts.help = () => {
   const shown = new Map($$("[data-key]").map(n => [n.dataset.key, words(n)]));
   $$("#help .made").forEach(row => row.remove());
   $("#help dl").prepend(...[...shown].map(([key, what]) => make("div", { class: "made" }, make("dt", {}, make("kbd", {}, key.replace("mod", "⌘/Ctrl"))), make("dd", {}, what))));
   $("#help").showModal();
-});
+};
 
 // The palette: pages and buttons of this page, and what the server finds.
-function palette() {
+acts.palette = () => {
   const box = $("#palette"), input = $("input", box), list = $("ul", box);
-  const fixed = $$("#side > a[data-key], main [data-key]:not(input):not(summary)").map(n => ({ text: words(n), hint: n.dataset.key, run: () => n.click() }));
+  const fixed = $$("#side a:not(.brand), #side button, main :is(button, summary, .btn, .copy, .tabs a, [data-key])").filter(n => words(n) && n.ariaDisabled !== "true" && !n.closest("dialog, tbody, .menu.wide, [hidden]")).map(n => ({ text: words(n), hint: n.dataset.key, run: () => use(n) }));
   let found = [], at = 0, asked = 0;
   const choose = item => { box.close(); item?.run(); };
   const draw = () => {
@@ -117,5 +129,4 @@ function palette() {
   };
   look();
   box.showModal();
-}
-on("ui:palette", palette);
+};

@@ -17,8 +17,10 @@ customElements.define("trace-view", class extends HTMLElement {
     this.onkeydown = e => this.key(e);
     this.onclick = e => this.click(e);
     this.body.onwheel = e => { if (e.ctrlKey) { e.preventDefault(); this.scale(this.zoom * (e.deltaY < 0 ? 1.25 : 0.8), e); } };
+    const widen = n => this.style.setProperty("--tree", `${(grip.ariaValueNow = Math.max(15, Math.min(80, n)))}%`);
+    grip.onkeydown = e => { const n = { ArrowLeft: -4, ArrowRight: 4 }[e.key]; if (n) { e.stopPropagation(); widen(+grip.ariaValueNow + n); } };
     grip.onpointerdown = e => grip.setPointerCapture(e.pointerId);
-    grip.onpointermove = e => { if (grip.hasPointerCapture(e.pointerId)) this.style.setProperty("--tree", `${Math.max(15, Math.min(80, ((e.clientX - this.getBoundingClientRect().left) / this.clientWidth) * 100))}%`); };
+    grip.onpointermove = e => { if (grip.hasPointerCapture(e.pointerId)) widen(((e.clientX - this.getBoundingClientRect().left) / this.clientWidth) * 100); };
     (this.sight = new ResizeObserver(() => this.draw())).observe(this.body);
     this.timer = setInterval(() => this.open && !document.hidden && this.draw(), 250);
     on("ui:changed", (this.changed = () => this.load()));
@@ -101,7 +103,7 @@ customElements.define("trace-view", class extends HTMLElement {
       ArrowLeft: () => row && (row.kids && !this.folded.has(row.s.id) ? this.fold(row.s.id, true) : row.s.parent && to(this.rows.findIndex(r => r.s.id === row.s.parent))),
       ArrowRight: () => row?.kids && (this.folded.has(row.s.id) ? this.fold(row.s.id, false) : to(i + 1)),
       Enter: () => row?.s.href && go(this.dataset.root + row.s.href),
-      e: () => { this.folded.clear(); this.flatten(); }, w: () => this.level(0), q: () => { this.noqueue = !this.noqueue; this.flatten(); }, "[": () => this.scale(this.zoom / 2), "]": () => this.scale(this.zoom * 2),
+      e: () => this.level(99), w: () => this.level(0), q: () => { this.noqueue = !this.noqueue; this.flatten(); }, "[": () => this.scale(this.zoom / 2), "]": () => this.scale(this.zoom * 2),
     };
     const act = keys[e.key] ?? (/^[0-9]$/.test(e.key) ? () => this.level(+e.key) : null);
     if (act && this.rows.length) { e.preventDefault(); act(); }
