@@ -10,6 +10,7 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from outlast.server.dashboard.visit import Visit
 
+SIDE = "outlast_side"  # written by the page itself
 LOOK, COLUMNS = "outlast_look", "outlast_columns"  # words between points; of columns those that are not as they are at first
 RUN_COLUMNS = {
     "version": ("Version", True),
@@ -26,11 +27,12 @@ RUN_COLUMNS = {
 
 
 def look(request: Request) -> dict[str, str]:
-    """Theme and density."""
+    """Theme, density, and whether the side menu is folded."""
     words = request.cookies.get(LOOK, "").split(".")
     theme = next((w for w in words if w in ("dark", "light")), "")
     density = next((w for w in words if w in ("compact", "roomy")), "")
-    return {"theme": theme, "density": density, "keys": "off" if "nokeys" in words else "on"}
+    folded = "folded" if request.cookies.get(SIDE) == "1" else ""
+    return {"theme": theme, "density": density, "side": folded, "keys": "off" if "nokeys" in words else "on"}
 
 
 def columns(request: Request) -> list[str]:

@@ -107,17 +107,4 @@ class Visit:
         return value
 
 
-<<<<<<< HEAD
 NO_STORE = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
-=======
-_NO_STORE = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
-
-
-def preferences(request: Request) -> dict[str, str]:
-    """Theme and density, as the browser remembers them."""
-    words = request.cookies.get("outlast_look", "").split(".")
-    theme = next((w for w in words if w in ("dark", "light")), "")
-    density = next((w for w in words if w in ("compact", "roomy")), "")
-    folded = "1" if request.cookies.get("outlast_side") == "1" else ""
-    return {"theme": theme, "density": density, "folded": folded, "keys": "off" if "nokeys" in words else "on"}
->>>>>>> aeae557 (Do every act of the dashboard by keys alone)
