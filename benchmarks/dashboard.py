@@ -57,6 +57,7 @@ FILTERS = (
     ("version", "[name=version]", "20260101.1"),
     ("no_such_version", "[name=version]", "20250101.1"),
     ("tag", "[name=tag]", "user:1003"),
+    ("schedule", "[name=schedule]", "sched_1"),
     ("search_tag", "#q", "user:10"),
     ("search_nothing", "#q", "nothing like it"),
 )
@@ -72,7 +73,7 @@ def furnish(house: House) -> tuple[str, str]:
             showcase.deploy(tx, engine, version, now=now, env_id=ENV)
             showcase.insert(tx, showcase.made(engine, version, RUNS, now=now, span_ms=6 * 86_400_000, env_id=ENV))
             made, data = showcase.one(engine, version, at=now - 60_000, status=Status.COMPLETED, chance=random.Random(1), env_id=ENV)
-            made = replace(made, batch_id=batch)
+            made, data = replace(made, batch_id=batch), replace(data, options=replace(data.options, schedule_id="sched_1"))
             showcase.insert(tx, iter([(made, data)]))
             at = made.started_at or now
             entries = [showcase.step(f"step {i}", i, at + i, at + i + 1) for i in range(SPANS)]

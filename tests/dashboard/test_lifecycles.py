@@ -148,3 +148,8 @@ async def test_a_worker_is_asked_to_leave(house: House) -> None:
         await expect(page.locator("tbody tr")).to_contain_text("Draining")
         assert [w["state"] for w in (await house.http.get("/api/outlast/v1/workers")).json()["data"]] == ["draining"]
         assert (await house.http.post("/api/outlast/v1/workers/nobody/drain")).status_code == 404
+        over, upkeep = house.engine.clock.now() - 1, house.runtime.upkeep  # one whose lease is over is shown as gone
+        await house.engine.write(lambda tx: tx.execute("UPDATE sessions SET lease_until = :over", over=over))
+        assert upkeep is not None
+        await upkeep.sessions()
+        await expect(page.locator("tbody tr")).to_contain_text("Gone")

@@ -183,3 +183,24 @@ async def test_columns_are_chosen_and_remembered_by_this_browser_alone(house: Ho
         await expect(row).to_contain_text(re.compile("in [12]h"))
         await expect(row).not_to_contain_text("task/send-email")
     assert "task/send-email" in (await house.http.get("/runs", headers={"x-fragment": "live"})).text
+
+
+async def test_filters_are_kept_as_a_favourite_of_all_and_forgotten(house: House) -> None:
+    await house.worker()
+    run = await house.trigger(tags=["user:1"])
+    await house.trigger("report")
+    async with house.page("/runs?task=send-email&tag=user:1") as page:
+        await page.keyboard.press("Alt+f")
+        await page.keyboard.type("<b>Ada's</b> mail")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#toasts")).to_contain_text("Kept as <b>Ada's</b> mail")
+    async with house.page("/queues") as page:
+        await page.keyboard.press("Control+k")
+        await page.keyboard.type("ada")
+        await page.locator("#palette li", has_text="favourite").click()
+        await expect(page.locator("tbody tr")).to_have_count(1)
+        await expect(page.locator(f"#{run}")).to_be_visible()
+        assert "tag=user%3A1" in page.url
+        await page.keyboard.press("Alt+f")
+        await page.get_by_role("button", name="Forget").click()
+        await expect(page.locator("#f-favourites a")).to_have_count(0)

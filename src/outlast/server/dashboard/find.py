@@ -1,4 +1,4 @@
-"""What the palette finds beside the pages and buttons it sees itself: things to do elsewhere, tasks, queues, and whatever has an id."""
+"""What the palette finds beside the pages and buttons it sees itself: favourites, things to do elsewhere, tasks, queues, and ids."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from outlast.server.dashboard import runs
 from outlast.server.dashboard.visit import Visit
-from outlast.store import catalog, search
+from outlast.store import catalog, favourites, search
 from outlast.store.database import Connection
 
 FOUND = 8
@@ -30,7 +30,12 @@ async def find(visit: Visit) -> Response:
 
 
 def _find(tx: Connection, visit: Visit, text: str) -> Found:
-    return [*_to_do(visit, text), *_tasks(tx, visit, text), *_queues(tx, visit, text), *_by_id(tx, visit, text)]
+    return [*_favourites(tx, visit, text), *_to_do(visit, text), *_tasks(tx, visit, text), *_queues(tx, visit, text), *_by_id(tx, visit, text)]
+
+
+def _favourites(tx: Connection, visit: Visit, text: str) -> Found:
+    kept = favourites.listed(tx, visit.env.id).items()
+    return [{"text": name, "hint": "favourite", "href": f"/runs{query}"} for name, query in kept if text in name.lower()][:FOUND]
 
 
 def _to_do(visit: Visit, text: str) -> Found:

@@ -12,6 +12,7 @@ from outlast.server.dashboard import (
     bulk,
     env_vars,
     errors,
+    favourites,
     find,
     home,
     keys,
@@ -65,6 +66,8 @@ PAGES: Table = [
 ]
 ACTS: Table = [
     ("/runs/bulk", runs.bulk),
+    ("/favourites", favourites.keep),
+    ("/favourites/forget", favourites.forget),
     ("/runs/{run}/cancel", run.cancel),
     ("/runs/{run}/replay", run.replay),
     ("/runs/{run}/reschedule", run.reschedule),

@@ -21,7 +21,7 @@ from outlast.server.dashboard import charts, preferences
 from outlast.server.dashboard.look import STATUSES
 from outlast.server.dashboard.visit import Visit
 from outlast.server.problem import Problem
-from outlast.store import catalog, search
+from outlast.store import catalog, favourites, search
 from outlast.store import charts as counting
 from outlast.store.database import Connection
 from outlast.store.search import Filter
@@ -31,7 +31,7 @@ COUNTED = 10_001  # "10,000+" is as good as the number
 MANY_NEW = 100
 PERIODS = (("1h", "Last hour"), ("6h", "Last 6 hours"), ("1d", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 30 days"))
 LISTS = ("status", "task", "version", "tag", "queue")  # may stand several times in the address
-SINGLES = ("q", "batch", "parent", "period", "from", "to", "roots", "test")
+SINGLES = ("q", "batch", "schedule", "bulk", "parent", "period", "from", "to", "roots", "test")
 BUCKETS = 60
 MAX_PICKED = 250
 MAX_TAGS = 10  # that begin with what was typed
@@ -50,12 +50,12 @@ async def show(visit: Visit) -> Response:
         rows=rows,
         total=len(rows) if on_one_page else await _total(visit, asked, f),
         counted=COUNTED,
-        older=_address(asked, after=rows[-1][0].id) if older else None,
-        newer=_address(asked, before=rows[0][0].id) if newer and rows else None,
+        older=address(asked, after=rows[-1][0].id) if older else None,
+        newer=address(asked, before=rows[0][0].id) if newer and rows else None,
         fresh=fresh,
         chart=await activity(visit, asked),
         asked=asked,
-        matching=_address(asked),
+        matching=address(asked),
         statuses=STATUSES,
         periods=PERIODS,
         columns=preferences.columns(visit.request),
@@ -99,6 +99,8 @@ def filter_of(tx: Connection, visit: Visit, asked: dict[str, Any]) -> Filter:
         tags=asked["tag"],
         queues=asked["queue"],
         batch=asked["batch"] or None,
+        schedule=asked["schedule"] or None,
+        bulk_action=asked["bulk"] or None,
         parent=asked["parent"] or None,
         roots_only=bool(asked["roots"]),
         is_test=True if asked["test"] else None,
@@ -143,7 +145,7 @@ def _cursor(text: str | None) -> str | None:
 
 async def _total(visit: Visit, asked: dict[str, Any], f: Filter) -> int:
     """How many match. That they are more than we count is not counted again for every viewer and second."""
-    key = ("many", visit.env.id, _address(asked))
+    key = ("many", visit.env.id, address(asked))
     return await visit.site.shelf.get(key, lambda: visit.read(lambda tx: search.count(tx, f, COUNTED)), kept_if=lambda n: n >= COUNTED)
 
 
@@ -154,11 +156,12 @@ def _around(tx: Connection, visit: Visit) -> dict[str, Any]:
         "queued": queued,
         "tasks": task_names(tx, visit),
         "queues": [q.name for q in catalog.queue_page(tx, visit.env.id, offset=0, limit=100)[1]],
+        "favourites": favourites.listed(tx, visit.env.id),
         "is_new": counting.oldest_run(tx, visit.env.id) is None,
     }
 
 
-def _address(asked: dict[str, Any], **more: str) -> str:
+def address(asked: dict[str, Any], **more: str) -> str:
     pairs = [(name, value) for name in LISTS for value in asked[name]]
     pairs += [(name, asked[name]) for name in SINGLES if asked[name]]
     return "?" + urlencode([*pairs, *more.items()])

@@ -10,7 +10,8 @@ on("keydown", e => {
   if (e.defaultPrevented) return;
   const mod = e.metaKey || e.ctrlKey, key = e.key.length === 1 ? e.key.toLowerCase() : e.key;
   if (mod) return command(e, key);
-  if (e.altKey || $("dialog[open]")) return;
+  if ($("dialog[open]")) return;
+  if (e.altKey) return e.code === "KeyF" && press(e, "alt+f");
   if (key === "Escape") return escape(e);
   const menu = e.target.closest?.("details.dd[open]");
   if (menu && inside(e, menu, key)) return;
