@@ -30,7 +30,13 @@ async def find(visit: Visit) -> Response:
 
 
 def _find(tx: Connection, visit: Visit, text: str) -> Found:
-    return [*_favourites(tx, visit, text), *_to_do(visit, text), *_tasks(tx, visit, text), *_queues(tx, visit, text), *_by_id(tx, visit, text)]
+    return [
+        *_favourites(tx, visit, text),
+        *_to_do(visit, text),
+        *_tasks(tx, visit, text),
+        *_queues(tx, visit, text),
+        *_by_id(tx, visit, text),
+    ]
 
 
 def _favourites(tx: Connection, visit: Visit, text: str) -> Found:
