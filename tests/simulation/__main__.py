@@ -36,8 +36,7 @@ def main() -> None:
 
 def _begin(url: str | None) -> None:
     settle()
-    if url is not None:
-        use_postgres(url)
+    use_postgres(url)
 
 
 def _one(arguments: argparse.Namespace, url: str | None) -> int:

@@ -15,9 +15,9 @@ START_MS = 1_800_000_000_000
 _servers: list[str] = []  # the address of a PostgreSQL, when seeds of this process use one
 
 
-def use_postgres(url: str) -> None:
-    """Seeds of this process have a schema of this server."""
-    _servers[:] = [url]
+def use_postgres(url: str | None) -> None:
+    """Seeds of this process have a schema of this server, or (None) SQLite."""
+    _servers[:] = [] if url is None else [url]
 
 
 def fresh() -> tuple[Database, str]:

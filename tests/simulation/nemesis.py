@@ -128,7 +128,7 @@ class Nemesis:
     def isolate(self) -> None:
         """A worker reaches no server, for longer than its lease at times; its code runs on."""
         if (worker := self._worker()) is not None:
-            self.world.network.isolate(worker.node.name, self.world.chance.choice((20.0, 45.0, 80.0)))
+            self.world.network.isolate(worker.node.name, self.world.chance.choice((20.0, 45.0, 80.0, 80.0)))
 
     def stall(self) -> None:
         """Some connections stand still while others work: what was sent arrives late, and much has happened meanwhile."""

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.simulation.fresh import use_postgres
 from tests.simulation.world import run
 
 SEEDS = 300
@@ -18,6 +19,17 @@ PART = 25  # tests share the cores
 def test_seeds(first: int) -> None:
     for seed in range(first, first + PART):
         run(seed)
+
+
+@pytest.mark.full
+def test_seeds_on_postgresql(postgres_url: str) -> None:
+    """The other half of our SQL, under the same troubles."""
+    use_postgres(postgres_url)
+    try:
+        for seed in range(40):
+            run(seed)
+    finally:
+        use_postgres(None)
 
 
 def test_a_seed_repeats_itself_in_another_process() -> None:
