@@ -47,8 +47,8 @@ mutants: $(STAMP) ## break the product in twelve ways: the simulation must notic
 bench: $(STAMP) ## measure; one JSON line a scenario and database
 	$(BIN)/python -m benchmarks
 
-screenshots: $(STAMP) ## every page of the dashboard in both themes, in build/screenshots
-	$(BIN)/python -m tests.dashboard.screenshots build/screenshots
+screenshots: $(STAMP) ## every page of the dashboard in both themes, in build/screenshots (DOCS=1 renews those of the docs)
+	$(BIN)/python -m tests.dashboard.screenshots build/screenshots $(if $(DOCS),--docs)
 
 lock: ## make requirements.lock anew (hashes, and no index host)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

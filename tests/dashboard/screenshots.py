@@ -24,7 +24,7 @@ from tests.databases import Address
 RUNS = 4_000
 SPAN_MS = 6 * 3_600_000
 LIVE = 18
-DOCS = {"runs": "dark", "run": "dark", "home": "light"}  # the pictures that are committed
+DOCS = {"runs": "dark", "run": "dark", "home": "light", "test-form": "light"}  # the pictures that are committed
 SIZE = {"width": 1280, "height": 800}
 
 
@@ -50,7 +50,9 @@ async def furnish(house: House, n: int = RUNS) -> dict[str, str]:
     variables = {"DATABASE_URL": "postgresql://db.example.com/app", "LOG_LEVEL": "info"}
     await house.http.post("/api/v1/projects/p/envvars/dev/import", json={"variables": variables})
     await house.http.post("/api/v1/projects/p/envvars/dev", json={"name": "SMTP_PASSWORD", "value": "hunter2", "isSecret": True})
-    await house.http.post("/api/v1/bulk-actions", json={"action": "cancel", "filter": {"status": "WAITING"}, "name": "stop what waits"})
+    await house.http.post(
+        "/api/v1/bulk-actions", json={"action": "cancel", "filter": {"status": "PENDING_VERSION"}, "name": "stop what no version knows"}
+    )
     token = await house.http.post("/api/v1/waitpoints/tokens", json={"timeout": "7d", "tags": ["approve:invoice-20731"]})
     await house.http.post("/api/v1/waitpoints/tokens", json={"timeout": "1h", "tags": ["approve:refund"]})
     queues = (await house.http.get("/api/v1/queues?perPage=100")).json()["data"]
