@@ -41,7 +41,7 @@ format: $(STAMP) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-mutants: $(STAMP) ## break the product in twelve ways: the simulation must notice
+mutants: $(STAMP) ## break the product in twelve ways: the simulation or the torture must notice
 	$(BIN)/python -m tests.mutants
 
 bench: $(STAMP) ## measure; one JSON line a scenario and database

@@ -35,7 +35,8 @@ def attempt(mutant: Mutant, seeds: int) -> bool:
         command = [sys.executable, "-m", *_machine(mutant, seeds)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder / "src"), str(folder)))}
         ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    found = next((line for line in ran.stdout.splitlines() if line.startswith(("seed ", "WRONG "))), "")
+    begins = "WRONG " if mutant.by == "torture" else "seed "
+    found = next((line for line in ran.stdout.splitlines() if line.startswith(begins)), "")
     print(f"{'caught  ' if ran.returncode else 'ESCAPED '} {mutant.name}: {found[:160]}", flush=True)
     return ran.returncode != 0
 
