@@ -122,6 +122,8 @@ async def nothing_was_lost(tabs: dict[str, Page]) -> None:
             case "test-form":
                 await expect(page.locator("[name='f.to']")).to_have_value("half written")
                 await page.locator("h1").click()
+            case "test-json":  # it begins in its field, and a page holds still while somebody is in one
+                await page.locator("h1").click()
             case "token":
                 await expect(page.locator("[name=value]")).to_have_value('"half written"')
                 await page.locator("h1").click()
