@@ -8,10 +8,27 @@ from typing import TypeVar
 
 import pytest
 
-from outlast.engine import sessions
+from outlast.engine import control, sessions
+from outlast.model.limits import CANCEL_GRACE_MS
 from outlast.model.manifest import PROTOCOL, Manifest, TaskDefinition
-from outlast.model.messages import Attach, Attached, Beat, BeatOk, FromWorker, Hello, Join, Joined, Lost, SessionLost, ToWorker, Welcome
-from outlast.model.requests import CloseSession
+from outlast.model.messages import (
+    Attach,
+    Attached,
+    Beat,
+    BeatOk,
+    Blocked,
+    CancelPush,
+    FromWorker,
+    Hello,
+    Join,
+    Joined,
+    Lost,
+    Refused,
+    SessionLost,
+    ToWorker,
+    Welcome,
+)
+from outlast.model.requests import Cancel, CloseSession
 from outlast.model.run import Execution
 from outlast.server.channel import Channel
 from outlast.server.connected import ConnectionClosed
@@ -93,6 +110,20 @@ async def office(address: Address) -> AsyncIterator[Office]:
 
 async def beat(wire: Wire, n: int, *executors: str) -> None:
     assert (await wire.ask(Beat(n, 0, dict.fromkeys(executors, 0.0), {}), BeatOk)).n == n
+
+
+async def test_point_40_a_cancel_whose_word_was_lost_is_told_with_the_next_refusal(office: Office) -> None:
+    supervisor, executor = await office.worker()
+    office.house.engine.tell = office.house.told.extend  # not the worker
+    run_id = await office.house.trigger()
+    [claimed] = await office.house.claim()
+    await office.house.engine.call(control.cancel, Cancel(run_id=run_id, env_id=1, reason="no need"))
+    word = await executor.ask(Blocked(1, run_id, claimed.run.epoch, 1, 0), CancelPush)
+    assert word == CancelPush(run_id, claimed.run.epoch, CANCEL_GRACE_MS)
+    assert (await executor.told(Refused)).code == "run_cancelled"
+    supervisor.hang_up()
+    executor.hang_up()
+    await asyncio.gather(supervisor.serving, executor.serving)
 
 
 async def test_point_7_a_claim_that_nobody_heard_of_is_given_back_after_two_beats(office: Office) -> None:

@@ -137,7 +137,7 @@ def suspend(run: Run, *, epoch: int, seen: int, executor: str, active_ms: int, c
     if refusal := fence(run, epoch):
         return refusal
     if run.execution is not E.EXECUTING:
-        return Refusal("stopping", f"run {run.id} is being stopped")
+        return Refusal("run_cancelled", f"run {run.id} is being stopped")
     if run.next_seq > seen:
         return Refusal("newer", f"run {run.id} has {run.next_seq} completions, {seen} were given to its code", {"journal": run.journal})
     used = {"attempt_ms": max(active_ms, run.attempt_ms), "attempt_cpu_ms": max(cpu_ms, run.attempt_cpu_ms)}

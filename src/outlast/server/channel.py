@@ -17,6 +17,7 @@ from outlast.engine.claim import Claimed, Demand
 from outlast.engine.engine import Engine
 from outlast.engine.view import Pushed, Told
 from outlast.model.lane import kind_of
+from outlast.model.limits import CANCEL_GRACE_MS
 from outlast.model.messages import (
     Abandon,
     CancelPush,
@@ -35,7 +36,6 @@ from outlast.store.database import DatabaseError
 
 log = logging.getLogger("outlast.channel")
 
-CANCEL_GRACE_MS = 30_000
 VARIABLES = "env-vars"  # the topic that tells of their changes
 
 

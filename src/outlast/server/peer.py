@@ -13,7 +13,7 @@ from outlast.engine import attempts, durable, sessions, sides
 from outlast.engine.operation import Operation
 from outlast.model.journal import Entry
 from outlast.model.lane import alone_route, kind_of, route
-from outlast.model.limits import LEASE_MS
+from outlast.model.limits import CANCEL_GRACE_MS, LEASE_MS
 from outlast.model.manifest import PROTOCOL
 from outlast.model.messages import (
     Abandoned,
@@ -24,6 +24,7 @@ from outlast.model.messages import (
     BeatOk,
     Blocked,
     Bye,
+    CancelPush,
     Cold,
     Completion,
     Credit,
@@ -315,14 +316,14 @@ class Peer:
             return self.outbox.put(Refused(done.n, made.code, made.message, False))
         session = self.executor.session.id if self.executor is not None else ""
         item = Complete(run_id=done.run_id, session=session, result=made)
-        return self._submit(attempts.complete, item, done.n, done.run_id, done.epoch)
+        return self._submit(attempts.complete, item, done.n, done.run_id, done.epoch, ends=True)
 
-    def _submit(self, operation: Operation[Any, Any], item: Any, n: int, run_id: str, epoch: int) -> None:
+    def _submit(self, operation: Operation[Any, Any], item: Any, n: int, run_id: str, epoch: int, *, ends: bool = False) -> None:
         """A write of an executor; its answer goes back when it is durable."""
         if self.executor is None:
             return self.outbox.put(Refused(n, "unauthorized", "join first", True))
         future = self.engine.submit(operation, item)
-        return future.add_done_callback(partial(self._answer, self.executor, n, run_id, epoch))
+        return future.add_done_callback(partial(self._answer, self.executor, n, run_id, epoch, ends))
 
     def _op(self, op: Op) -> None:
         made = record_of(op, self.executor.session.env_id, self.engine.clock.now()) if self.executor is not None else None
@@ -342,7 +343,7 @@ class Peer:
         )  # fmt: skip
         return self._submit(durable.suspend, item, blocked.n, blocked.run_id, blocked.epoch)
 
-    def _answer(self, executor: Executor, n: int, run_id: str, epoch: int, future: asyncio.Future[Any]) -> None:
+    def _answer(self, executor: Executor, n: int, run_id: str, epoch: int, ends: bool, future: asyncio.Future[Any]) -> None:
         if future.cancelled():
             return
         if isinstance(error := future.exception(), DatabaseError):
@@ -352,7 +353,9 @@ class Peer:
         answer = future.result()
         if isinstance(answer, Refusal):
             over = answer.code in OVER
-            if over:
+            if answer.code == "run_cancelled" and not ends:  # the word of it may have been lost, or be on its way from another server
+                executor.outbox.put(CancelPush(run_id, epoch, CANCEL_GRACE_MS))
+            elif over:
                 self._forget(executor, run_id, epoch)
             if answer.code == "newer" and answer.data:
                 # a completion pushed by another server may have been lost: send again what is recorded
@@ -381,4 +384,4 @@ class Peer:
 
     def _release(self, release: Release) -> None:
         item = GiveBack(run_id=release.run_id, epoch=release.epoch, reason=release.reason)
-        return self._submit(attempts.give_back, item, release.n, release.run_id, release.epoch)
+        return self._submit(attempts.give_back, item, release.n, release.run_id, release.epoch, ends=True)

@@ -8,15 +8,13 @@ import logging
 from collections.abc import Callable
 
 from outlast.config import Config
-from outlast.model.limits import HEARTBEAT_MS
+from outlast.model.limits import CANCEL_GRACE_MS, HEARTBEAT_MS
 from outlast.model.manifest import PROTOCOL, Manifest
 from outlast.model.messages import Beat, BeatOk, Bye, Hello, Rejected, SessionLost, Welcome
 from outlast.worker.connection import Connection, ConnectionClosed
 from outlast.worker.core import ExecutorCore, SessionEnded
 
 log = logging.getLogger("outlast.worker")
-
-CANCEL_GRACE_MS = 30_000
 
 
 class InlineWorker:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outlast import faults
-from outlast.model.limits import HEARTBEAT_MS
+from outlast.model.limits import CANCEL_GRACE_MS, HEARTBEAT_MS
 from outlast.model.manifest import PROTOCOL, Manifest, digest
 from outlast.model.messages import (
     Attach,
@@ -50,7 +50,6 @@ log = logging.getLogger("outlast.worker")
 MAX_RECONNECT_SECONDS = 30.0
 MAX_UNANSWERED_BEATS = 2  # then the connection is taken for dead, while there is time for another before the lease ends
 MAX_LOSSES_KEPT = 100
-CANCEL_GRACE_MS = 30_000
 
 
 @dataclass(frozen=True, kw_only=True)
