@@ -193,7 +193,7 @@ async def steps(payload: dict[str, Any], ctx: RunContext) -> Any:
         return made
 
 
-@task(id="sim.wait", retry=QUICK)
+@task(id="sim.wait", retry=QUICK, on_cancel_when_suspended="replay")
 async def waits(payload: dict[str, Any], ctx: RunContext) -> Any:
     async with book().execution(ctx, waits=True):
         for i, seconds in enumerate(payload["waits"]):
@@ -256,7 +256,7 @@ async def _time(seconds: float) -> str:
     return "time"
 
 
-@task(id="sim.token", retry=QUICK)
+@task(id="sim.token", retry=QUICK, on_cancel_when_suspended="replay")
 async def token(payload: dict[str, Any], ctx: RunContext) -> Any:
     async with book().execution(ctx, waits=True):
         found = await wait.for_token(payload["token"])
