@@ -80,6 +80,12 @@ class Nemesis:
             server.stop()
             self._later(10.0, self._recover)
 
+    def unlist_server(self) -> None:
+        """The balancer leads to it no more; its connections live on."""
+        if (server := self._server()) is not None:
+            self.world.servers.remove(server)
+            self._later(10.0, self._recover)
+
     def kill_worker(self) -> None:
         if (worker := self._worker()) is not None:
             worker.node.crash()

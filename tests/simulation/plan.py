@@ -10,7 +10,7 @@ from tests.simulation.network import Weather
 
 TROUBLES = (
     "kill_server", "kill_worker", "kill_executor", "freeze_worker", "freeze_server", "partition", "reset", "stop_server", "stop_worker",
-    "deploy", "database_away", "clock_forward", "clock_back", "isolate", "stall",
+    "deploy", "database_away", "clock_forward", "clock_back", "isolate", "stall", "unlist_server",
 )  # fmt: skip
 KINDS = (
     "plain", "narrow", "keyed", "once", "flaky", "fails", "poison", "steps", "wait", "tree", "batch", "race", "token", "pair", "spawn",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from random import Random
 
 import pytest
 
 from tests.simulation.fresh import use_postgres
+from tests.simulation.plan import draw
 from tests.simulation.world import run
 
 SEEDS = 300
@@ -19,6 +21,12 @@ PART = 25  # tests share the cores
 def test_seeds(first: int) -> None:
     for seed in range(first, first + PART):
         run(seed)
+
+
+def test_a_worker_leaves_a_server_that_nobody_finds() -> None:
+    plan = draw(Random("0:plan"))
+    plan.servers, plan.troubles = 2, ["unlist_server", "reset"]
+    run(0, plan=plan)
 
 
 @pytest.mark.full

@@ -31,6 +31,7 @@ class Pulse(_Line, tag="pulse", frozen=True, array_like=True):
     lag_ms: float
     active: int
     running: list[str]
+    joined: bool = True
 
 
 class Over(_Line, tag="over", frozen=True, array_like=True):

@@ -24,6 +24,7 @@ log = logging.getLogger("outlast.worker")
 RESTART_SECONDS = 0.2  # before an executor that died is started again; doubled while it keeps dying at start
 MAX_RESTART_SECONDS = 10.0
 SLOW_IMPORT_SECONDS = 15.0
+MAX_AWAY_SECONDS = 15.0  # then the worker looks for another server, as its executors have done all the while
 ROTATION_SECONDS = 86_400.0  # nothing is wrong with what executes there: it may end in its own time
 
 
@@ -71,6 +72,14 @@ class Crew:
 
     def all(self) -> list[Executor]:
         return [*self._current, *self._old]
+
+    def is_astray(self, *, since: float) -> bool:
+        """Whether an executor finds everywhere that this worker is not there, but it has been connected since then.
+
+        Its server takes no new connections any more, or a balancer has stopped to lead to it.
+        """
+        away = [x.away_since for x in self.all() if isinstance(x, ExecutorProcess) and x.away_since is not None]
+        return bool(away) and asyncio.get_running_loop().time() - max(since, min(away)) > MAX_AWAY_SECONDS
 
     def sessions_of_old(self) -> set[str]:
         """Sessions that executors of earlier code still work for."""

@@ -142,7 +142,7 @@ class Executor:
             await asyncio.sleep(PULSE_SECONDS)
             self.core.waits.parking.look_at_memory(_megabytes())
             lag = (loop.time() - began - PULSE_SECONDS) * 1_000
-            self.control.send(Pulse(lag, len(self.core.held), self.running(None)))
+            self.control.send(Pulse(lag, len(self.core.held), self.running(None), self.core.has_joined))
 
     def running(self, executing: asyncio.Task[Any] | None) -> list[str]:
         """Runs held here, by task and id; only the one that executes at this moment, when that can be told."""

@@ -41,6 +41,7 @@ class ExecutorProcess:
         self.thread_slots = thread_slots
         self._waiting = waiting
         self.lag_ms = 0.0
+        self.away_since: float | None = None  # when servers began to send it away
         self.running: list[str] = []
         self.drained = False
         self.session: str | None = None  # the one it was given last
@@ -139,6 +140,8 @@ class ExecutorProcess:
                     case Pulse():
                         self.lag_ms = line.lag_ms
                         self.running = line.running
+                        if line.joined:
+                            self.away_since = None
                         self._last_pulse = asyncio.get_running_loop().time()
                     case Idle():
                         self._idle.set()
@@ -150,6 +153,7 @@ class ExecutorProcess:
                             self.on_full()
                     case Over():
                         # usual while the supervisor is not back yet: the executor tries again
+                        self.away_since = self.away_since or asyncio.get_running_loop().time()
                         log.log(
                             logging.WARNING if line.final else logging.DEBUG,
                             "executor was sent away",

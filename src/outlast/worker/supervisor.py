@@ -318,8 +318,12 @@ class Supervisor:
         raise ConnectionClosed("session lost")
 
     async def _beat(self, connection: Connection) -> None:
+        began = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(HEARTBEAT_MS / 1_000)
+            if self._crew.is_astray(since=began):
+                log.warning("executors do not find the server this worker is connected to: looking for another")
+                return await connection.close()
             if len(self._beats_sent) >= MAX_UNANSWERED_BEATS:
                 log.warning("the server does not answer: connecting again")
                 return await connection.close()
