@@ -1,4 +1,4 @@
-"""The tables of crash points, of bad inputs and of browser acts name tests that exist, and say why where there is none."""
+"""The tables of behaviours, crash points, bad inputs and browser acts name tests that exist, and say why where there is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     ("page", "title", "last"),
-    [("crash-safety.md", "## Crash points", 52), ("bad-input.md", "# Bad input", 85), ("dashboard.md", "## Browser acts", 44)],
+    [
+        ("behaviours.md", "# Behaviours", 170),
+        ("crash-safety.md", "## Crash points", 52),
+        ("bad-input.md", "# Bad input", 85),
+        ("dashboard.md", "## Browser acts", 44),
+    ],
 )
 def test_each_row_has_a_test_or_a_reason(page: str, title: str, last: int) -> None:
     text = (ROOT / "docs" / "internals" / page).read_text().partition(title)[2]

@@ -1,4 +1,4 @@
-"""Time to live, delays, cancels, versions and replays of runs: behaviours 89 to 170."""
+"""Ends of attempts, time to live, delays, cancels, versions and replays of runs: behaviours 36 to 170."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from outlast.model.requests import Complete, Replay, Reschedule, Trigger, Trigge
 from outlast.model.result import Result
 from outlast.model.run import Execution, Status
 from outlast.store import events
-from tests.engine.house import House
+from tests.databases import Address
+from tests.engine.house import House, open_house
 
 
 async def test_b89_b94_a_run_expires_in_its_queue_and_counts_from_there(house: House) -> None:
@@ -206,3 +207,51 @@ async def test_completing_an_unknown_run_is_refused(house: House) -> None:
     answer = await house.engine.call(attempts.complete, item)
     assert isinstance(answer, Refusal)
     assert answer.code == "not_found"
+
+
+async def test_b36_the_250th_attempt_is_the_last(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    await house.claim()
+    await house.engine.write(lambda tx: tx.execute("UPDATE runs SET attempt = 249 WHERE id = :id", id=run_id))
+    for attempt, status in ((250, Status.EXECUTING), (250, Status.FAILED)):
+        await house.end(await house.run(run_id), "retry", retry_delay_ms=10)
+        run = await house.run(run_id)
+        assert (run.attempt, run.status) == (attempt, status)
+
+
+async def test_b37_a_cancelled_attempt_is_counted_too(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger()
+    [claimed] = await house.claim()
+    await house.end(claimed, "retry", retry_delay_ms=10, usage_ms=30)
+    await house.cancel(run_id)
+    await house.end(await house.run(run_id), "cancelled", usage_ms=12)
+    assert (await house.run(run_id)).usage_ms == 42
+
+
+async def test_b95_the_environments_longest_ttl_is_the_default_and_the_bound(house: House) -> None:
+    await house.work("t")
+    await house.engine.write(lambda tx: tx.execute("UPDATE environments SET max_ttl_ms = 10000"))
+    house.engine.catalog.forget()
+    found = [(await house.run(await house.trigger(ttl_ms=ttl))).ttl_ms for ttl in (None, 60_000, 0, 5_000)]
+    assert found == [10_000, 10_000, 10_000, 5_000]
+
+
+async def test_b96_runs_of_development_that_nobody_takes_expire(address: Address) -> None:
+    async with open_house(address, env="DEVELOPMENT") as house:
+        await house.work("t")
+        run_id = await house.trigger()
+        await house.later(seconds=triggers.DEV_TTL_MS / 1_000 + 1)
+        assert (await house.run(run_id)).status is Status.EXPIRED
+        await house.assert_sound()
+
+
+async def test_b97_a_lost_run_whose_ttl_is_over_runs_again(house: House) -> None:
+    await house.work("t")
+    run_id = await house.trigger(ttl_ms=1_000)
+    [claimed] = await house.claim()
+    house.clock.advance(seconds=60)
+    await house.lose(claimed)
+    await house.later(seconds=1)
+    assert [(c.run.id, c.run.attempt) for c in await house.claim()] == [(run_id, 2)]
