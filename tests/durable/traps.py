@@ -391,7 +391,7 @@ def a_stream_inside_a_step(_: House) -> Program:
         await wait.for_(days=1)
         return [text, len(read), await raised(step("generator", words))]
 
-    return Program(program, ["it was read", 3, "StepFailed"])
+    return Program(program, ["it was read", 3, "NotSerializableError"])
 
 
 @trap(19)
