@@ -104,7 +104,7 @@ async def opened(page: Page, url: str) -> float:
 
 ACT = """([field, text]) => new Promise((resolve, reject) => {
   setTimeout(() => reject(new Error(`${field} changed nothing`)), 10000);
-  const box = document.querySelector(field), began = performance.now(), before = location.search;
+  const box = document.querySelector("form[data-auto] " + field), began = performance.now(), before = location.search;
   const done = () => requestAnimationFrame(() => resolve(performance.now() - began));
   document.addEventListener("ui:shown", () => location.search !== before && done());
   box.focus();
