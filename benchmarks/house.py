@@ -22,6 +22,7 @@ from benchmarks.load import Pipe
 
 RAISED = {"OUTLAST_KEY_RATE": "off", "OUTLAST_BATCH_RATE": "off"}  # one key makes all the load; the lines say so
 PROJECT = Path(__file__).parent / "project"
+ISOLATED = Path(__file__).parent / "isolated"
 OUTLAST = str(Path(sys.executable).parent / "outlast")
 
 
@@ -59,8 +60,8 @@ class House:
         command = [OUTLAST, "keys", "create", "--env", "prod", "--data", str(self.folder), "--database", self.database]
         self.key = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    def start_worker(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [OUTLAST, "worker", str(PROJECT), *arguments]
+    def start_worker(self, *arguments: str, project: Path = PROJECT) -> subprocess.Popen[str]:
+        command = [OUTLAST, "worker", str(project), *arguments]
         worker = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=(self.folder / "worker.log").open("a"), text=True, env=self.environment()
         )

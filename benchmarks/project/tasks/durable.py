@@ -33,20 +33,6 @@ async def fanout(payload: int) -> float:
     return time.perf_counter() - began
 
 
-@task(id="bench.run.isolated", isolation="process")
-async def isolated(payload: int) -> int:
-    return payload
-
-
-@task(id="bench.run.isolated_many")
-async def isolated_many(payload: int) -> float:
-    """Seconds of so many runs with a process each."""
-    began = time.perf_counter()
-    result = await isolated.batch_trigger_and_wait(range(payload))
-    assert [run.output for run in result.runs] == list(range(payload))
-    return time.perf_counter() - began
-
-
 async def nothing(n: int) -> int:
     return n
 

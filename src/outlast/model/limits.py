@@ -10,7 +10,6 @@ HOLDER_MS = 2_000  # a run that may go on waits so long for the worker that has 
 HEARTBEAT_MS: Final = 10_000
 UPKEEP_MS: Final = 5_000  # lost leases are looked for this often, so a lost worker costs at most 35 s
 POLL_MS: Final = 5_000  # behind every wake: a lost wake costs this, never a run
-START_DEADLINE_MS: Final = 60_000  # a prefetched run must start by then
 CANCEL_GRACE_MS: Final = 30_000  # for the code of a cancelled run, before it is stopped
 CANCEL_DEADLINE_MS: Final = 60_000  # a cancelled run whose worker stays silent is forced to its end
 CLEAN_UP_MS: Final = 600_000  # a run cancelled while it waited is offered so long to workers that replay it for its clean-up

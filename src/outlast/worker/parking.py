@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from outlast.worker.core import ExecutorCore
 
 COLD_AFTER_SECONDS = 60.0
-HOT_WAITS = 8_000  # with twice as many parked, and one more process while it is replaced: 300 MB
+HOT_WAITS = 7_000  # with twice as many parked, and one more process while it is replaced: well below 400 MB
 PARKED_PER_HOT = 2  # a process is replaced when it has parked so many times its hot ones
 MIN_WAITS = 100  # an executor that is large with fewer than these is not large because of them
 MAX_PARKED_A_TURN = 200  # some 2 ms

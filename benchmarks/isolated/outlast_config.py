@@ -1,0 +1,3 @@
+from outlast.config import Config
+
+config = Config(dirs=["tasks"])
