@@ -313,3 +313,19 @@ async def test_inside_a_program_the_option_has_no_effect_and_a_warning_says_so(t
 def test_an_isolation_there_is_not_is_refused_by_name() -> None:
     with pytest.raises(ConfigurationError, match="isolation='thread'"):
         task(isolation="thread")(lambda: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3])
+async def test_a_worker_that_is_stopped_leaves_no_process_that_was_about_to_start(desk: Desk, tmp_path: Path, turns: int) -> None:
+    async with working(desk, write_project(tmp_path, plain="from outlast import task\n\n@task\nasync def plain(): ...")) as supervisor:
+        await desk.ready()
+        supervisor._crew.expect_suspects()  # pyright: ignore[reportPrivateUsage] - as the answer to a beat does
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    pid = os.getpid()
+    assert not [child for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if _is_zygote(child)]
+
+
+def _is_zygote(pid: str) -> bool:
+    command = Path(f"/proc/{pid}/cmdline")
+    return command.exists() and "outlast.worker.zygote" in command.read_text()

@@ -66,6 +66,8 @@ class Crew:
         self._current: list[Executor] = []
         self._old: set[Executor] = set()
         self._starting: set[Executor] = set()
+        self._none_starts = asyncio.Event()
+        self._none_starts.set()
         self._numbers = 0
         self._expects = False
         self._background = Background("an executor could not be looked after")
@@ -181,16 +183,26 @@ class Crew:
         )
 
     async def _start(self, executor: Executor) -> Ready | None:
+        if self.is_stopping:
+            return None
+
         def tell() -> None:
             log.warning("the code takes long to import", extra={"executor": executor.name, "seconds": SLOW_IMPORT_SECONDS})
 
         timer = asyncio.get_running_loop().call_later(SLOW_IMPORT_SECONDS, tell)
         self._starting.add(executor)
+        self._none_starts.clear()
         try:
-            return await executor.start()
+            ready = await executor.start()
+            if not self.is_stopping:
+                return ready
+            await executor.end()
+            return None
         finally:
-            self._starting.discard(executor)
             timer.cancel()
+            self._starting.discard(executor)
+            if not self._starting:
+                self._none_starts.set()
 
     # ---- dying
 
@@ -222,8 +234,6 @@ class Crew:
             self._expects = False
         if ready is None:
             return  # its own output says why; as long as it is needed the server asks again
-        if self.is_stopping:
-            return await made.end()
         self.adopt([made])
 
     async def _replace(self, executor: Executor, delay: float) -> None:
@@ -231,8 +241,6 @@ class Crew:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             following = self._like(executor)
             if await self._start(following) is not None:
-                if self.is_stopping:
-                    return await following.end()
                 return self.adopt([following])
             delay = min(max(RESTART_SECONDS, delay * 2), MAX_RESTART_SECONDS)
         return None
@@ -279,8 +287,9 @@ class Crew:
 
     async def stop(self, seconds: float) -> None:
         self.is_stopping = True
-        starting = [executor.end() for executor in self._starting]
-        await asyncio.gather(*starting, *[executor.drain(seconds) for executor in self.all()])
+        self.kill(self._starting)
+        # one whose process does not exist yet cannot be killed: it ends when it has started
+        await asyncio.gather(self._none_starts.wait(), *[executor.drain(seconds) for executor in self.all()])
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         self._background.spawn(work)
