@@ -185,7 +185,8 @@ class House:
 
 
 def _next_due(tx: StoreConnection) -> int | None:
-    return tx.all("SELECT min(due_at) FROM timers WHERE NOT EXISTS (SELECT 1 FROM entries) AND NOT EXISTS (SELECT 1 FROM slots)")[0][0]
+    busy = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {table})" for table in ("entries", "slots", "work"))
+    return tx.all(f"SELECT min(due_at) FROM timers WHERE {busy}")[0][0]
 
 
 @contextlib.asynccontextmanager
