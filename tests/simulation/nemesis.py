@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from tests.simulation.nodes import Server, Worker
     from tests.simulation.world import World
 
+CLOCK_SECONDS = 8.0  # between two settings: a clock set there and back between two looks of upkeep was never seen to move
+
 
 class Nemesis:
     def __init__(self, world: World) -> None:
         self.world = world
+        self._clock_moved = -CLOCK_SECONDS
 
     async def run(self, seconds: float) -> None:
         world = self.world
@@ -159,7 +162,13 @@ class Nemesis:
         self.world.trouble.away = False
 
     def clock_forward(self) -> None:
-        self.world.clock_offset += self.world.chance.choice((10_000, 90_000, 3_600_000))
+        self._move_clock(self.world.chance.choice((10_000, 90_000, 3_600_000)))
 
     def clock_back(self) -> None:
-        self.world.clock_offset -= self.world.chance.choice((10_000, 90_000))
+        self._move_clock(-self.world.chance.choice((10_000, 90_000)))
+
+    def _move_clock(self, ms: int) -> None:
+        now = self.world.loop.time()
+        if now - self._clock_moved >= CLOCK_SECONDS:
+            self._clock_moved = now
+            self.world.clock_offset += ms

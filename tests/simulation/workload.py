@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 GRACE_MS = 1_000  # cancel and end may cross
-SIGNED = {"sim.plain", "sim.narrow", "sim.keyed", "sim.once", "sim.uneven", "sim.flaky"}  # their results say of which attempt
 FINAL = {"COMPLETED", "CANCELED", "FAILED", "CRASHED", "TIMED_OUT", "EXPIRED", "SYSTEM_FAILURE"}
 
 
@@ -41,6 +40,11 @@ class Operation:
 
 
 class Workload:
+    signed = frozenset(
+        {"sim.plain", "sim.narrow", "sim.keyed", "sim.once", "sim.uneven", "sim.flaky"}
+    )  # their results say of which attempt
+    keys: Sequence[str] = "abc"  # of a queue that runs one of each at a time
+
     def __init__(self, world: World) -> None:
         self.world = world
         self.chance = Random(f"{world.seed}:workload")
@@ -75,7 +79,7 @@ class Workload:
 
     def _keyed(self, o: Operation, chance: Random) -> None:
         o.task = "sim.keyed"
-        o.options["concurrencyKey"] = chance.choice("abc")
+        o.options["concurrencyKey"] = chance.choice(self.keys)
 
     def _once(self, o: Operation, _: Random) -> None:
         o.task = "sim.once"
@@ -147,7 +151,7 @@ class Workload:
         o.payload["key"] = o.options["idempotencyKey"] = f"key{chance.randrange(2)}"
         o.output = lambda _: True  # of whoever came first
 
-    def _debounce(self, o: Operation, _: Random) -> None:
+    def _debounce(self, o: Operation, chance: Random) -> None:
         o.options["debounce"] = {"key": "d", "delay": "20s"}
         o.output = lambda _: True  # of whoever came first
 
@@ -348,7 +352,7 @@ class Workload:
             self._wrong(f"I3: {shown}, expected {sorted(o.statuses)}")
         if status == "COMPLETED" and not self._has_poisoned(tx, o) and not o.output(json.loads(output) if output else None):
             self._wrong(f"I9: {shown} with {output}")
-        if status == "COMPLETED" and o.task in SIGNED and json.loads(output)[1] != attempt:
+        if status == "COMPLETED" and o.task in self.signed and json.loads(output)[1] != attempt:
             self._wrong(f"I6: {shown}, with the result of another attempt: {output}")
         if o.attempts is not None and status == "FAILED" and attempt - losses != o.attempts:
             self._wrong(f"I7: {shown}, expected {o.attempts}")

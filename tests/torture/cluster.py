@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from psycopg.conninfo import conninfo_to_dict
+
 from tests.torture.balancer import Balancer
 
 PROJECT = Path(__file__).parent / "project"
@@ -26,15 +28,28 @@ NEW_TASK = """from outlast import task
 async def new(payload: dict) -> int:
     return 2
 """
-KINDS = (("--executors", "2", "--async-slots", "20"), ("--executors", "1", "--async-slots", "40"))
+LOST_ANSWERS = 0.01
+KINDS = (  # each has executors for coroutines, for threads, and processes of single runs
+    ("--executors", "2", "--async-slots", "20", "--thread-slots", "5", "--process-slots", "2"),
+    ("--executors", "1", "--async-slots", "40", "--thread-slots", "10", "--process-slots", "4"),
+)
+
+
+def below(pid: int) -> list[int]:
+    """All descendants of a process."""
+    with contextlib.suppress(OSError):
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [*children, *[found for child in children for found in below(child)]]
+    return []
 
 
 class Cluster:
     def __init__(self, folder: Path, database: str | None, *, servers: int, workers: int) -> None:
         self.folder = folder
-        self.url = database or f"sqlite:///{folder / 'data' / 'outlast.db'}"
+        self.database = database or f"sqlite:///{folder / 'data' / 'outlast.db'}"
         self.wanted = (servers, workers)
-        self.balancer = Balancer()
+        self.balancer = Balancer(lost_answers=LOST_ANSWERS)
+        self.gates: dict[int, Balancer] = {}  # by a server's port: between it and PostgreSQL
         self.servers: dict[int, subprocess.Popen[bytes]] = {}  # by port
         self.workers: list[subprocess.Popen[bytes]] = []
         self.key = ""
@@ -55,16 +70,31 @@ class Cluster:
     async def start_server(self) -> None:
         self._numbers += 1
         said = self.folder / f"server{self._numbers}.out"
-        command = [OUTLAST, "server", "--port", "0", "--data", str(self.folder / "data"), "--database", self.url]
+        gate, url = await self._gate()
+        command = [OUTLAST, "server", "--port", "0", "--data", str(self.folder / "data"), "--database", url]
         with said.open("wb") as out:
             process = self._spawn(command, out, "server")
         while process.poll() is None:
             if found := re.search(rb"http://127\.0\.0\.1:(\d+)\s", said.read_bytes()):
                 self.servers[int(found.group(1))] = process
                 self.balancer.backends = list(self.servers)
+                if gate is not None:
+                    self.gates[int(found.group(1))] = gate
                 return
             await asyncio.sleep(0.1)
+        if gate is not None:
+            await gate.stop()
         await asyncio.sleep(0.5)  # it says in the log why it left; whoever wants one tries again
+
+    async def _gate(self) -> tuple[Balancer | None, str]:
+        """What stands between a new server and PostgreSQL, and the address it sees."""
+        found = conninfo_to_dict(self.database) if self.database.startswith("postgres") else {}
+        if not found:
+            return None, self.database
+        port = found.get("port") or 5432
+        gate = Balancer([Path(str(found["host"])) / f".s.PGSQL.{port}" if str(found["host"]).startswith("/") else int(port)])
+        await gate.start()
+        return gate, f"postgresql://{found['user']}@127.0.0.1:{gate.port}/{found['dbname']}"
 
     def start_worker(self) -> None:
         """With the new code, once there is one; but runs that have begun keep their version, so some with the old code stay."""
@@ -101,11 +131,14 @@ class Cluster:
         return subprocess.Popen(command, stdout=out, stderr=self._logs[log], env=environment)
 
     async def _key(self) -> str:
-        command = [OUTLAST, "keys", "create", "--env", "prod", "--data", str(self.folder / "data"), "--database", self.url]
+        command = [OUTLAST, "keys", "create", "--env", "prod", "--data", str(self.folder / "data"), "--database", self.database]
         return (await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)).stdout.strip()
 
-    def forget(self, process: subprocess.Popen[bytes]) -> None:
-        self.servers = {port: p for port, p in self.servers.items() if p is not process}
+    async def forget(self, process: subprocess.Popen[bytes]) -> None:
+        for port in [port for port, p in self.servers.items() if p is process]:
+            del self.servers[port]
+            if port in self.gates:
+                await self.gates.pop(port).stop()
         self.balancer.backends = list(self.servers)
         self.workers = [p for p in self.workers if p is not process]
 
@@ -120,16 +153,15 @@ class Cluster:
     async def _start_missing(self) -> None:
         for process in [*self.servers.values(), *self.workers]:
             if process.poll() is not None:
-                self.forget(process)
+                await self.forget(process)
         while len(self.servers) < self.wanted[0]:
             await self.start_server()
         while len(self.workers) < self.wanted[1]:
             self.start_worker()
 
     def executors(self, worker: subprocess.Popen[bytes]) -> list[int]:
-        with contextlib.suppress(OSError):
-            return [int(pid) for pid in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
-        return []
+        """Its executors, and the processes of single runs."""
+        return below(worker.pid)
 
     async def stop(self) -> None:
         async with self._filling:
@@ -144,6 +176,7 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        await self.balancer.stop()
+        for proxy in (self.balancer, *self.gates.values()):
+            await proxy.stop()
         for log in self._logs.values():
             log.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,7 +33,7 @@ class FileLedger(Ledger):
         self._fd = os.open(folder / "lines", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def _say(self, **line: Any) -> None:
-        os.write(self._fd, (json.dumps({**line, "at": now_ms(), "pid": os.getpid(), "worker": os.getppid()}) + "\n").encode())
+        os.write(self._fd, (json.dumps({**line, "at": now_ms(), "pids": _lineage(os.getpid())}) + "\n").encode())
 
     def saw(self, ctx: RunContext, place: str, value: Any) -> None:
         self._say(event="saw", run=ctx.run.id, place=place, value=str(value))
@@ -61,13 +63,33 @@ class FileLedger(Ledger):
         return int(path.read_text())
 
     def die(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), random.choice((signal.SIGKILL, signal.SIGSEGV)))
 
     @contextlib.asynccontextmanager
     async def execution(self, ctx: RunContext, *, waits: bool = False) -> AsyncIterator[None]:
+        with self.executing(ctx, waits=waits):
+            yield
+
+    @contextlib.contextmanager
+    def executing(self, ctx: RunContext, *, waits: bool = False) -> Iterator[None]:
         self._say(event="start", run=ctx.run.id, attempt=ctx.attempt.number, waits=waits)
         yield
         self._say(event="end", run=ctx.run.id, attempt=ctx.attempt.number)
+
+
+@cache
+def from_environment() -> FileLedger:
+    return FileLedger(Path(os.environ["LEDGER"]))
+
+
+@cache
+def _lineage(pid: int) -> list[int]:
+    """This process and those above it: its executor or fork server, its worker, …"""
+    pids: list[int] = []
+    while pid > 1:
+        pids.append(pid)
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pids
 
 
 def lines(folder: Path) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -17,6 +17,7 @@ from tests.torture.cluster import Cluster
 
 RECONNECT_SECONDS = 3.0  # until workers are connected to another server
 STOP_SECONDS = 15.0
+CUT_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -35,8 +36,8 @@ class Kills:
     def breaks(self, seconds: float, worker: int | None = None) -> None:
         self.spans.append((time.time(), time.time() + seconds, worker))
 
-    def were_broken(self, at: float, worker: int) -> bool:
-        return any(begin <= at + 1.0 and at <= end and who in (None, worker) for begin, end, who in self.spans)
+    def were_broken(self, at: float, pids: Sequence[int]) -> bool:
+        return any(begin <= at + 1.0 and at <= end and (who is None or who in pids) for begin, end, who in self.spans)
 
 
 class Nemesis:
@@ -62,6 +63,7 @@ class Nemesis:
                 ("database restarted", 150, self._restart_database),
                 ("database connection killed", 5, self.kill_backend),
                 ("partition", 60, self.partition),
+                ("server cut off from its database", 120, self.cut_off),
             ]
         self._tasks = [asyncio.create_task(self._often(*part)) for part in plan]
         once: list[tuple[str, Callable[[], Awaitable[None]]]] = [("new code deployed", self.cluster.deploy)]
@@ -161,9 +163,16 @@ class Nemesis:
         self.kills.breaks(seconds + RECONNECT_SECONDS)
         self.cluster.balancer.stand_still(0.5, seconds)
 
+    async def cut_off(self) -> None:
+        self.kills.breaks(CUT_SECONDS + RECONNECT_SECONDS)
+        random.choice(list(self.cluster.gates.values())).cut(CUT_SECONDS)
+
     async def kill_backend(self) -> None:
         def kill() -> None:
-            with contextlib.suppress(psycopg.Error), psycopg.connect(self.cluster.url, autocommit=True, connect_timeout=2) as connection:
+            with (
+                contextlib.suppress(psycopg.Error),
+                psycopg.connect(self.cluster.database, autocommit=True, connect_timeout=2) as connection,
+            ):
                 connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
                     " ORDER BY random() LIMIT 1"

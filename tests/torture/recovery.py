@@ -39,7 +39,7 @@ class Loss:
 
     what: str
     run: str
-    worker: int
+    pids: Sequence[int]  # where it executed: its process, and those above
     at: float
     seconds: float  # until its code started again
     claims: int  # until then: more than one, and the first was in vain
@@ -57,11 +57,11 @@ class Past:
         for run, at, kind, data in tx.all("SELECT run_id, at, kind, data FROM events ORDER BY seq"):
             told = json.loads(data)
             self.changes[run].append(Change(at / 1_000, kind, told["execution"], told))
-        self.starts: dict[str, list[tuple[float, int, int]]] = defaultdict(list)  # run → when, worker, executor
+        self.starts: dict[str, list[tuple[float, list[int]]]] = defaultdict(list)  # run → when, its process and those above
         self.ends: dict[str, list[float]] = defaultdict(list)
         for line in ledger.lines(folder):
             if line["event"] == "start":
-                self.starts[line["run"]].append((line["at"] / 1_000, line["worker"], line["pid"]))
+                self.starts[line["run"]].append((line["at"] / 1_000, line["pids"]))
             elif line["event"] == "end":
                 self.ends[line["run"]].append(line["at"] / 1_000)
 
@@ -72,7 +72,7 @@ class Past:
     def _loss(self, what: str, run: str, at: float, pid: int) -> Loss | None:
         before = [start for start in self.starts[run] if start[0] < at]
         after = [start[0] for start in self.starts[run] if start[0] > at]
-        if not before or not after or pid not in before[-1][1:] or any(before[-1][0] <= end <= at for end in self.ends[run]):
+        if not before or not after or pid not in before[-1][1] or any(before[-1][0] <= end <= at for end in self.ends[run]):
             return None
         if not self._executed(run, at):
             return None
@@ -96,7 +96,7 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
     told: list[str] = []
     for what, killed in (("worker", kills.workers), ("executor", kills.executors)):
         losses = sorted((loss for at, pid in killed for loss in past.losses(f"{what} killed", at, pid)), key=lambda loss: loss.seconds)
-        quiet = [x for x in losses if x.claims <= 1 and not kills.were_broken(x.at, x.worker)]
+        quiet = [x for x in losses if x.claims <= 1 and not kills.were_broken(x.at, x.pids)]
         for name, some in ((f"{what} killed → its runs start", quiet), (f"{what} killed → its runs start, all", losses)):
             if some:
                 figures[name] = summary([loss.seconds for loss in some])

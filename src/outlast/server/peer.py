@@ -353,6 +353,8 @@ class Peer:
         answer = future.result()
         if isinstance(answer, Refusal):
             over = answer.code in OVER
+            if answer.code == "stale_epoch":
+                log.info("a stale write was refused", extra={"run_id": run_id, "epoch": epoch, "executor": executor.name})
             if answer.code == "run_cancelled" and not ends:  # the word of it may have been lost, or be on its way from another server
                 executor.outbox.put(CancelPush(run_id, epoch, CANCEL_GRACE_MS))
             elif over:

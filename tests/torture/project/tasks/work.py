@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from tests.simulation import programs
 from tests.simulation.programs import *  # noqa: F403 - they are this project's tasks
-from tests.torture.ledger import FileLedger
+from tests.torture import ledger
 
-programs.use(FileLedger(Path(os.environ["LEDGER"])))
+programs.use(ledger.from_environment())
