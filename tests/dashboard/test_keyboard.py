@@ -16,7 +16,7 @@ from tests.dashboard.screenshots import furnish
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.full]
 MOST_TABS = 80  # to what is far down a page
 
-MARKS = {"YES": ["@#ask[open]", "Tab", "Enter"], "SEND": ["Control+Enter"], "CLOSED": ["@body:not(:has(dialog[open]))"]}
+MARKS = {"YES": ["@#ask[open]", "Tab", "Enter"], "SEND": ["Control+Enter"]}
 
 
 def acts() -> Iterator[tuple[str, str, list[str]]]:

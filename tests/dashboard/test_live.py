@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from outlast.store import journal
 from tests.dashboard import showcase
@@ -59,6 +59,55 @@ async def test_act_36_a_hidden_tab_listens_to_nothing_and_is_fresh_when_it_is_sh
         run = await house.trigger()
         await hide(page, False)
         await expect(page.locator(f"#{run}")).to_be_visible()
+
+
+CLOSE_AND_PRESS = """key => {
+    document.querySelector("dialog[open]").close();
+    document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+}"""
+
+
+async def test_what_changes_on_a_page_takes_nothing_from_who_uses_it(house: House) -> None:
+    await house.worker()
+    first = await house.trigger()
+    await house.claim()
+    middle, last = await house.trigger(), await house.trigger()
+    async with house.page("/runs?status=QUEUED&status=EXECUTING") as page:
+        # the row below one that goes keeps the focus
+        link = page.locator(f"#{first} .rowlink")
+        await link.focus()
+        answer = await house.http.post(f"/api/v2/runs/{last}/cancel")
+        assert answer.status_code == 200, answer.text
+        await expect(page.locator(f"#{last}")).to_have_count(0)
+        await expect(link).to_be_focused()
+        # of two pages asked for, the one asked for last is shown, whichever is answered first
+        late = asyncio.Event()
+        await page.route("**/tasks", lambda route: _later(route, late))
+        await page.locator("#side a[title=Tasks]").click()
+        await page.locator("#side a[title=Queues]").click()
+        await expect(page.locator("h1")).to_have_text("Queues")
+        async with page.expect_response("**/tasks"):
+            late.set()
+        await page.evaluate("() => fetch(location.href).then(answer => answer.text())")
+        await expect(page.locator("h1")).to_have_text("Queues")
+    async with house.page(f"/runs/{middle}") as page:
+        # a key right after a dialog is for the page, though the focus is in the dialog until the next frame
+        await page.keyboard.press("r")
+        await expect(page.locator("#replaying textarea")).to_be_focused()
+        await page.evaluate(CLOSE_AND_PRESS, "c")
+        await expect(page.locator("#ask")).to_be_visible()
+        await page.keyboard.press("Escape")
+        # a form sent twice is sent once
+        await page.keyboard.press("r")
+        await page.locator("#replaying form").evaluate("form => { form.requestSubmit(); form.requestSubmit() }")
+        await expect(page.locator("header")).to_contain_text("replayed from")
+        runs = (await house.http.get("/api/v1/runs")).json()["data"]
+        assert len(runs) == 4
+
+
+async def _later(route: Route, moment: asyncio.Event) -> None:
+    await moment.wait()
+    await route.continue_()
 
 
 async def hide(page: Page, hidden: bool) -> None:

@@ -8,12 +8,12 @@ export function toast(text, bad) {
 }
 on("ui:toast", e => toast(e.detail, true));
 
-// Returns what the server said, or null after telling the user why not.
-export async function post(path, body = {}) {
+// Returns what the server said, after telling the user why not. `box`: a dialog that closes when it is done, before the page shows it.
+export async function post(path, body = {}, box) {
   const headers = { "content-type": "application/json", "x-csrf": meta("csrf") };
-  const answer = await fetch(root + path, { method: "POST", headers, body: JSON.stringify(body) }).catch(() => null);
-  const said = (await answer?.json().catch(() => null)) ?? {};
+  const answer = await fetch(root + path, { method: "POST", headers, body: JSON.stringify(body) }).catch(() => null), said = (await answer?.json().catch(() => null)) ?? {};
   if (answer?.ok) {
+    box?.close();
     if (said.toast) toast(said.toast);
     if (said.href) await go(said.href);
     else if (!said.stay) await refresh();
@@ -21,7 +21,7 @@ export async function post(path, body = {}) {
   }
   const error = said.error ?? (answer ? `Error ${answer.status}` : "The server cannot be reached");
   if (!said.param) toast(error, true);
-  return { failed: true, error, param: said.param, line: said.line };
+  return { failed: true, error, param: said.param };
 }
 
 // Asks, and gives true only if the user says so.
@@ -37,7 +37,7 @@ export const acts = {
   // on a small screen it lies over the page, on others it leaves its icons
   menu: () => {
     if (innerWidth < 901) return $("#side").classList.toggle("open");
-    document.cookie = `outlast_side=${document.documentElement.toggleAttribute("data-folded") ? 1 : 0};path=/;max-age=31536000;samesite=lax`;
+    document.cookie = `outlast_side=${+document.documentElement.toggleAttribute("data-folded")};path=/;max-age=31536000;samesite=lax`;
   },
   thaw: () => { acts["bulk-clear"](); $("#scroll")?.scrollTo(0, 0); refresh(); },
   dialog: node => $(`#${node.dataset.for}`)?.showModal(),
@@ -64,16 +64,15 @@ async function bulk(action) {
 }
 
 on("click", async e => {
-  const button = e.target.closest("[data-post], [data-copy], [data-act]");
-  if (button?.dataset.act) { e.preventDefault(); return acts[button.dataset.act]?.(button); }
-  if (button?.dataset.copy !== undefined) return navigator.clipboard.writeText(button.dataset.copy).then(() => toast("Copied"), () => toast("The browser does not let us copy", true));
-  if (button?.dataset.post) {
-    const { confirm, yes, no, body } = button.dataset;
-    if (confirm && !(await ask(confirm, yes, no))) return;
-    button.disabled = true;
-    await post(button.dataset.post, body ? JSON.parse(body) : {});
-    button.disabled = false;
-    return;
+  const button = e.target.closest("[data-post], [data-copy], [data-act]"), { act, copy, post: path, confirm, yes, no, body } = button?.dataset ?? {};
+  if (act) { e.preventDefault(); return acts[act]?.(button); }
+  if (copy != null) return navigator.clipboard.writeText(copy).then(() => toast("Copied"), () => toast("The browser does not let us copy", true));
+  if (path) {
+    if (button.ariaDisabled || (confirm && !(await ask(confirm, yes, no)))) return;
+    // not `disabled`, which would take the focus away
+    button.ariaDisabled = true;
+    await post(path, body ? JSON.parse(body) : {});
+    return void (button.ariaDisabled = null);
   }
   const link = e.target.closest("a[data-soft]");
   if (link?.href && !e.metaKey && !e.ctrlKey && !e.shiftKey) { e.preventDefault(); return go(link.href); }
@@ -101,7 +100,8 @@ const filter = (form, ms) => {
 };
 on("input", e => {
   const { form, name, type } = e.target;
-  if (!form?.matches("[data-auto]")) e.target.typed = true; // what somebody wrote stays until it is sent
+  // what somebody wrote stays until it is sent
+  if (!form?.matches("[data-auto]")) e.target.typed = true;
   else if (name !== "pick") filter(form, /k|io|-/.test(type) ? 0 : 180);
 });
 on("submit", async e => {
@@ -109,20 +109,22 @@ on("submit", async e => {
   if (form.matches("[data-auto]")) { e.preventDefault(); return filter(form); }
   if (!form.dataset.send) return;
   e.preventDefault();
+  // twice pressed is once meant
+  if (form.sent) return;
+  form.sent = true;
   $$(".wrong", form).forEach(node => node.remove());
-  $$("[aria-invalid]", form).forEach(node => node.removeAttribute("aria-invalid"));
+  $$("[aria-invalid]", form).forEach(node => (node.ariaInvalid = null));
   const body = {};
   for (const [name, value] of new FormData(form)) body[name] = name in body ? [].concat(body[name], value) : value;
-  const said = await post(form.dataset.send, body);
+  const said = await post(form.dataset.send, body, form.closest("dialog"));
+  form.sent = false;
   if (said.secret) { $("#secret").hidden = false; $("#secret pre").textContent = $("#secret button").dataset.copy = said.secret; }
   if (!said.failed) {
     for (const field of form.elements) field.typed = false;
-    form.reset();
-    return form.closest("dialog")?.close();
+    return form.reset();
   }
   const field = said.param && (form.elements[said.param] ?? $(`[data-param="${CSS.escape(said.param)}"]`, form));
-  const spot = field?.closest?.("label") ?? form;
-  spot.append(make("p", { class: "wrong", role: "alert" }, said.error));
-  field?.setAttribute?.("aria-invalid", "true");
+  (field?.closest?.("label") ?? form).append(make("p", { class: "wrong", role: "alert" }, said.error));
+  if (field) field.ariaInvalid = true;
   field?.focus?.();
 });

@@ -23,8 +23,8 @@ customElements.define("run-timer", class extends Ticking {
 customElements.define("rel-time", class extends Ticking {
   tick() {
     const s = (now() - this.dataset.t) / 1000, a = Math.abs(s);
-    const text = a < 60 ? `${Math.floor(a)}s` : a < 3600 ? `${Math.floor(a / 60)}m` : a < 86400 ? `${Math.floor(a / 3600)}h` : `${Math.floor(a / 86400)}d`;
-    this.show(s >= 0 || a < 1 ? `${s < 0 ? "0s" : text} ago` : `in ${text}`);
+    const [n, unit] = a < 60 ? [a, "s"] : a < 3600 ? [a / 60, "m"] : a < 86400 ? [a / 3600, "h"] : [a / 86400, "d"], text = Math.floor(n) + unit;
+    this.show(s >= 0 || a < 1 ? `${text} ago` : `in ${text}`);
   }
 });
 

@@ -1,11 +1,12 @@
 // The kernel: fetch the live block of this page again when the server says that it changed, and morph it in.
 const policy = globalThis.trustedTypes?.createPolicy("ui-fragment", { createHTML: text => text });
-export const $ = (selector, root = document) => root.querySelector(selector);
-export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-export const on = (event, act, target = document) => target.addEventListener(event, act);
-export const emit = (event, detail) => document.dispatchEvent(new CustomEvent(event, { detail }));
-export const meta = name => $(`meta[name=${name}]`)?.content ?? "";
-export const root = $(".brand")?.getAttribute("href").replace(/\/$/, "") ?? "";
+export const
+  $ = (selector, root = document) => root.querySelector(selector),
+  $$ = (selector, root = document) => [...root.querySelectorAll(selector)],
+  on = (event, act, target = document) => target.addEventListener(event, act),
+  emit = (event, detail) => document.dispatchEvent(new CustomEvent(event, { detail })),
+  meta = name => $(`meta[name=${name}]`)?.content ?? "",
+  root = $(".brand")?.getAttribute("href").replace(/\/$/, "") ?? "";
 
 // The only place where text becomes elements; it comes from our own server, which escaped it.
 export function parse(text) {
@@ -48,13 +49,14 @@ function field(a, b) {
 }
 
 function children(a, b) {
-  const keyed = new Map([...a.children].filter(c => c.id).map(c => [c.id, c]));
+  // what is gone goes first: what stays then need not move, and what moves loses the focus
+  const stay = new Set([...b.children].map(c => c.id)), keyed = new Map([...a.children].filter(c => c.id && (stay.has(c.id) || c.remove())).map(c => [c.id, c]));
   let at = a.firstChild;
   for (const next of [...b.childNodes]) {
     const known = next.id && keyed.get(next.id);
     if (known) {
       if (known === at) at = at.nextSibling;
-      else a.insertBefore(known, at);
+      else (a.moveBefore ?? a.insertBefore).call(a, known, at);
       morph(known, next);
     } else if (at && !at.id && !next.id && at.nodeName === next.nodeName) {
       const after = at.nextSibling;
@@ -68,12 +70,13 @@ function children(a, b) {
   while (at) { const after = at.nextSibling; at.remove(); at = after; }
 }
 
-const skew = meta("now") - Date.now(); // the server's clock is the clock
+// the server's clock is the clock
+const skew = meta("now") - Date.now();
 export const now = () => Date.now() + skew;
 
-let request, moving, tags = {};
-// Fetch the live block and show it. `push`: it is a step of the user's, which Back undoes.
-export async function refresh(url = location.href, { push, top } = {}) {
+let request, moving, steps = 0, tags = {};
+// Fetch the live block and show it. `push`: it is a step of the user's, which Back undoes. `wait`: nobody asked for it now.
+export async function refresh(url = location.href, { push, top, wait } = {}) {
   // a step of the user's is never overtaken
   if (moving && !push) return void (dirty = true);
   moving = push;
@@ -84,7 +87,9 @@ export async function refresh(url = location.href, { push, top } = {}) {
   const answer = await fetch(target, { headers: { "x-fragment": "live", ...(known && !push ? { "if-none-match": known } : {}) }, signal: mine.signal }).catch(() => null), text = await answer?.text().catch(() => null);
   if (mine !== request) return;
   moving = false;
-  if (text == null || answer.status === 304) return;
+  if (answer?.status === 304) return;
+  // not reached, or a menu was opened meanwhile: later
+  if (text == null || (wait && busy())) return void (dirty = true);
   if (answer.status === 401) return location.reload();
   if (!answer.ok && answer.status !== 404) return emit("ui:toast", `Could not refresh (${answer.status})`);
   const html = parse(text), block = $("#live", html);
@@ -105,12 +110,11 @@ function freeze(target) {
 
 // What changed, for those who hear the page.
 function say(html) {
-  const fresh = $$("tbody tr[id]", html).filter(row => !document.getElementById(row.id)).length;
-  const before = $$("#live tbody tr[id]").length;
+  const fresh = $$("tbody tr[id]", html).filter(row => !document.getElementById(row.id)).length, before = $("#live tbody tr[id]");
   if (before && fresh) $("#said").textContent = `${fresh} new ${fresh === 1 ? "row" : "rows"}`;
 }
 
-const busy = () => Boolean($("dialog[open], details.dd[open]")) || !getSelection().isCollapsed || document.activeElement?.closest("form.sheet, [data-hold]");
+const busy = () => $("dialog[open], details.dd[open]") || !getSelection().isCollapsed || document.activeElement?.closest("form.sheet, [data-hold]");
 
 const state = (name, text) => { const dot = $("#live-dot"); dot.dataset.state = name; if (dot.textContent !== text) dot.textContent = text; };
 let source, dirty = false;
@@ -134,7 +138,7 @@ export function listen() {
 function flush() {
   if (!dirty || busy() || $("#live-dot").dataset.state !== "live") return;
   dirty = false;
-  refresh();
+  refresh(undefined, { wait: true });
 }
 
 export function live() {
@@ -151,10 +155,11 @@ export function live() {
 
 // Another page of ours without loading everything again: title, topics and the live block are what differs.
 export async function go(url, push = true) {
-  const here = new URL(location.href), there = new URL(url, here);
+  const here = new URL(location.href), there = new URL(url, here), mine = ++steps;
   if (push && there.pathname === here.pathname) return refresh(there.href, { push, top: true });
-  const answer = await fetch(there).catch(() => null);
-  const text = await answer?.text().catch(() => null);
+  const answer = await fetch(there).catch(() => null), text = await answer?.text().catch(() => null);
+  // the step that was asked for last counts, not the one that is answered last
+  if (mine !== steps) return;
   if (!text) return location.assign(there);
   const html = parse(text), block = $("#live", html);
   if (!block || new URL(answer.url).pathname !== there.pathname) return location.assign(there);

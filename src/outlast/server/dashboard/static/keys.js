@@ -4,10 +4,13 @@ import { acts } from "./acts.js";
 
 const typing = node => node.matches?.("input:not([type=checkbox], [type=radio], [type=range]), textarea, select");
 const words = node => (node.getAttribute("aria-label") || node.placeholder || [...(node.closest("label") ?? node).childNodes].filter(n => n.localName !== "kbd").map(n => n.textContent).join(" ")).trim().replace(/\s+/g, " ");
+const arrow = /^Arrow[DU]/;
 let chord = "", timer;
 
 on("keydown", e => {
   if (e.defaultPrevented) return;
+  // until the next frame a dialog that closed keeps the focus in its field: the key is meant for the page
+  if (!e.target.checkVisibility()) return e.target.blur(), document.body.dispatchEvent(new KeyboardEvent("keydown", e)) || e.preventDefault();
   const mod = e.metaKey || e.ctrlKey, key = e.key.length === 1 ? e.key.toLowerCase() : e.key;
   if (mod) return command(e, key);
   if ($("dialog[open]")) return;
@@ -26,7 +29,7 @@ on("keydown", e => {
 });
 
 function press(e, combination) {
-  const node = $$(`[data-key="${CSS.escape(combination)}"]`).find(n => n.offsetParent !== null || n.closest("#side") || n.closest("details"));
+  const node = $$(`[data-key="${CSS.escape(combination)}"]`).find(n => n.offsetParent || n.closest("#side, details"));
   // what has no key of its own is for the trace, wherever the focus is
   if (!node) return (e.key.length > 1 && e.target.closest("a, button, aside")) || $("trace-view")?.key(e);
   if (node.ariaDisabled === "true") return;
@@ -46,12 +49,13 @@ function command(e, key) {
     const button = !$("dialog[open]") && $("[data-key='mod+Enter']"), form = e.target.closest?.("form") ?? $("form[data-send]");
     if (button || form) { e.preventDefault(); button ? button.click() : form.requestSubmit(); }
   }
-  if (key === "k" || key === "b") { e.preventDefault(); acts[key === "k" ? "palette" : "menu"](); }
+  const act = { k: "palette", b: "menu" }[key];
+  if (act) { e.preventDefault(); acts[act](); }
 }
 
 function escape(e) {
   const menu = $("details.dd[open]");
-  if (menu) { menu.open = false; $("summary", menu).focus(); return; }
+  if (menu) return (menu.open = false), $("summary", menu).focus();
   if (typing(e.target)) return e.target.blur();
   if ($("[name=pick]:checked")) return $("[data-act=bulk-clear]")?.click();
   $("[data-key=Escape]")?.click();
@@ -60,17 +64,16 @@ function escape(e) {
 // In an open menu: arrows move, digits choose.
 function inside(e, menu, key) {
   const items = $$(".menu input, .menu a, .menu button, .menu select", menu), at = items.indexOf(document.activeElement);
-  if (key === "ArrowDown" || key === "ArrowUp") { e.preventDefault(); items[(at + (key === "ArrowDown" ? 1 : -1) + items.length) % items.length]?.focus(); return true; }
+  if (arrow.test(key)) { e.preventDefault(); items[(at + (key === "ArrowDown" ? 1 : -1) + items.length) % items.length]?.focus(); return true; }
   if (/^[1-9]$/.test(key) && !typing(e.target)) { items[key - 1]?.click(); return true; }
-  return false;
 }
 
 // The list: arrows move a mark and the focus, so that Tab goes to what the row offers; Enter opens, Space ticks.
 function rows(e, key) {
   const acting = [" ", "Enter"].includes(key);
-  if (!acting && !["ArrowDown", "ArrowUp", "Home", "End"].includes(key) || e.target.closest(acting ? "trace-view, summary, button, input, a:not(.rowlink)" : "trace-view")) return false;
+  if (!acting && !["ArrowDown", "ArrowUp", "Home", "End"].includes(key) || e.target.closest(acting ? "trace-view, summary, button, input, a:not(.rowlink)" : "trace-view")) return;
   const all = $$(".list tbody tr[id]"), at = all.findIndex(row => row.matches(".cur"));
-  if (!all.length) return false;
+  if (!all.length) return;
   e.preventDefault();
   if (acting) $(key === " " ? "[name=pick]" : ".rowlink", all[at])?.click();
   else mark(all[{ ArrowDown: at + 1, ArrowUp: Math.max(0, at - 1), Home: 0 }[key] ?? Infinity] ?? all.at(-1), all[at]);
@@ -126,7 +129,7 @@ acts.palette = () => {
   input.oninput = look;
   input.onkeydown = e => {
     if (e.key === "Enter") { e.preventDefault(); choose(found[at]); }
-    if (e.key === "ArrowDown" || e.key === "ArrowUp") { e.preventDefault(); at += e.key === "ArrowDown" ? 1 : -1; draw(); }
+    if (arrow.test(e.key)) { e.preventDefault(); at += e.key === "ArrowDown" ? 1 : -1; draw(); }
   };
   look();
   box.showModal();

@@ -105,7 +105,7 @@ customElements.define("trace-view", class extends HTMLElement {
       Enter: () => row?.s.href && go(this.dataset.root + row.s.href),
       e: () => this.level(99), w: () => this.level(0), q: () => { this.noqueue = !this.noqueue; this.flatten(); }, "[": () => this.scale(this.zoom / 2), "]": () => this.scale(this.zoom * 2),
     };
-    const act = keys[e.key] ?? (/^[0-9]$/.test(e.key) ? () => this.level(+e.key) : null);
+    const act = keys[e.key] ?? (/^\d$/.test(e.key) ? () => this.level(+e.key) : null);
     if (act && this.rows.length) { e.preventDefault(); act(); }
   }
 
@@ -116,8 +116,7 @@ customElements.define("trace-view", class extends HTMLElement {
   }
 
   bounds() {
-    let from = Infinity, to = 0;
-    const t = now();
+    let from = Infinity, to = 0, t = now();
     for (const s of this.spans) if (!(this.noqueue && (s.kind === "queue" || s.parent === null))) { from = Math.min(from, s.start); to = Math.max(to, s.end ?? t); }
     const wide = Math.max(20, to - from) * 1.02, [a, b] = this.window ?? [0, 1];
     return [from + wide * a, wide * (b - a), t];
