@@ -10,7 +10,7 @@ LISTS = (
     *("runs", "tasks", "errors", "logs", "test", "queues", "schedules", "batches", "tokens", "bulk"),
     *("deployments", "workers", "alerts", "env-vars", "api-keys", "settings"),
 )  # fmt: skip
-TABS = ("details", "context", "metadata", "logs", "streams", "journal")
+TABS = ("details", "context", "metadata", "logs", "streams", "journal", "markdown")
 NO_PAGES = ("/ui/",)  # what a page fetches for itself
 
 
@@ -38,6 +38,8 @@ def bare() -> dict[str, str]:
 
 def left_out(paths: list[str]) -> set[str]:
     """Routes none of these addresses leads to."""
-    patterns = {route: compile_path(route)[0] for route, _ in PAGES if not route.startswith(NO_PAGES) and not route.endswith(".json")}
+    patterns = {
+        route: compile_path(route)[0] for route, _ in PAGES if not route.startswith(NO_PAGES) and not route.endswith((".json", ".md"))
+    }
     seen = {next((route for route, shape in patterns.items() if shape.match(path.partition("?")[0])), None) for path in paths}
     return patterns.keys() - seen

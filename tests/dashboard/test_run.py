@@ -77,3 +77,22 @@ async def test_act_13_lines_appear_in_the_trace_while_the_run_goes_on(house: Hou
         await page.locator("trace-view").get_by_text("half of it is done").click()
         await expect(page.locator(".insp")).to_contain_text("logger")
         assert "span=l" in page.url
+
+
+async def test_a_run_is_copied_as_markdown_in_which_nothing_of_a_user_is_markup(house: House) -> None:
+    await house.worker()
+    run = await house.trigger(payload={"to": "ada", "n": 2**60, "odd": "```\n# @all <b>"}, tags=["a|`b`", "@all"])
+    await house.claim()
+    await house.complete(run, error="no | such \u202e``` table")
+    await house.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    async with house.page(f"/runs/{run}") as page:
+        await page.keyboard.press("b")
+        await page.get_by_role("button", name="Copy it").click()
+        await expect(page.locator(".toast")).to_have_text("Copied")
+        text = await page.evaluate("() => navigator.clipboard.readText()")
+        assert text == await (await page.request.get(f"{house.url}/runs/{run}.md")).text()
+    assert text.startswith("# `send-email`: FAILED\n") and f"| Run | `{run}` |" in text
+    assert "| Tags | `` a\\|`b`, @all `` |" in text
+    assert f'````json\n{{\n  "to": "ada",\n  "n": {2**60},\n  "odd": "```\\n# @all <b>"\n}}\n````' in text
+    assert "````\nTraceback\nValueError: no | such ⟦202E⟧``` table\n````" in text
+    assert "| attempt | `Attempt 1` |" in text

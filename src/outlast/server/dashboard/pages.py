@@ -34,6 +34,7 @@ Table = list[tuple[str, Callable[[Visit], Awaitable[Response]]]]
 PAGES: Table = [
     ("/", home.show),
     ("/runs", runs.show),
+    ("/runs/{run}.md", run.as_markdown),
     ("/runs/{run}", run.show),
     ("/runs/{run}/trace.json", run.trace_json),
     ("/runs/{run}/{part}.json", run.download),

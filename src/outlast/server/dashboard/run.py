@@ -17,6 +17,7 @@ from outlast.model.run import Execution, Run, RunData, Status
 from outlast.server import body as bodies
 from outlast.server import options as trigger_options
 from outlast.server import trace as traces
+from outlast.server.dashboard import markdown
 from outlast.server.dashboard.look import plain, pretty_text
 from outlast.server.dashboard.rendering import HEADERS
 from outlast.server.dashboard.visit import Visit
@@ -24,7 +25,16 @@ from outlast.server.problem import Problem
 from outlast.store import events, idempotency, search, streams, trace
 from outlast.store.database import Connection
 
-TABS = (("overview", "o"), ("details", "d"), ("context", "x"), ("metadata", "m"), ("logs", "l"), ("journal", "u"), ("streams", "s"))
+TABS = (
+    ("overview", "o"),
+    ("details", "d"),
+    ("context", "x"),
+    ("metadata", "m"),
+    ("logs", "l"),
+    ("journal", "u"),
+    ("streams", "s"),
+    ("markdown", "b"),
+)
 MAX_LINES = 500
 MAX_RECORDS = 100  # of a stream
 LEVELS = ("debug", "info", "warn", "error")
@@ -49,7 +59,7 @@ async def show(visit: Visit) -> Response:
     """GET /runs/{run}"""
     run, data = await found(visit)
     tab = visit.query.get("tab", "overview")
-    tab = tab if tab in dict(TABS) else "overview"
+    tab = tab if tab in dict(TABS) or tab == "markdown" else "overview"
     more = await visit.read(lambda tx: _more(tx, visit, run, data, tab))
     return visit.page(
         "runs/run.html",
@@ -90,7 +100,13 @@ def _more(tx: Connection, visit: Visit, run: Run, data: RunData, tab: str) -> di
         "parked": _parked(tx, run),
         "key_is_taken": data.options.idempotency_key is not None and idempotency.holds(tx, run.env_id, run.task, run.id),
         "asked_levels": levels,
+        "report": _report(tx, visit, run, data) if tab == "markdown" else "",
     }
+
+
+def _report(tx: Connection, visit: Visit, run: Run, data: RunData) -> str:
+    payload, output = _shown(data.payload, data.payload_type), _shown(data.output, data.output_type or packets.JSON)
+    return markdown.report(run, data, traces.spans(tx, run), env=visit.env.slug, payload=payload, output=output)
 
 
 def _streams(tx: Connection, run: Run) -> list[tuple[str, int, list[streams.Record]]]:
@@ -190,6 +206,12 @@ async def download(visit: Visit) -> Response:
     if text is None:
         raise Problem(404, "there is none")
     return _file(f"{run.id}-{part}.json", text)
+
+
+async def as_markdown(visit: Visit) -> Response:
+    """GET /runs/{run}.md"""
+    run, data = await found(visit)
+    return _file(f"{run.id}.md", await visit.read(lambda tx: _report(tx, visit, run, data)))
 
 
 def _file(name: str, text: str) -> Response:
