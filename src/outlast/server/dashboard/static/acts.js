@@ -21,7 +21,7 @@ export async function post(path, body = {}, box) {
   }
   const error = said.error ?? (answer ? `Error ${answer.status}` : "The server cannot be reached");
   if (!said.param) toast(error, true);
-  return { failed: true, error, param: said.param };
+  return { ...said, failed: true, error };
 }
 
 // Asks, and gives true only if the user says so.
@@ -85,7 +85,12 @@ on("click", async e => {
 on("change", e => {
   if (e.target.matches("[data-all]")) $$("[name=pick]").forEach(box => (box.checked = e.target.checked));
   if (e.target.matches("[data-all], [name=pick]")) picked();
-  if (e.target.matches("[data-prefer]")) post("/ui/preferences", Object.fromEntries($$("[data-prefer]").map(f => [f.name, f.type === "checkbox" ? f.checked : f.value]))).then(() => e.target.closest("details") || location.reload());
+  if (e.target.matches("[data-prefer]")) {
+    const value = f => (f.type === "checkbox" ? f.checked : f.value), { name } = e.target, { dataset } = document.documentElement;
+    // a page loaded again would take the focus, and the rest of what is typed for shortcuts
+    if (name in dataset) dataset[name] = value(e.target);
+    post("/ui/preferences", Object.fromEntries($$("[data-prefer]").map(f => [f.name, value(f)])));
+  }
 });
 on("ui:shown", picked);
 
@@ -116,8 +121,7 @@ on("submit", async e => {
   $$("[aria-invalid]", form).forEach(node => (node.ariaInvalid = null));
   const body = {};
   for (const [name, value] of new FormData(form)) body[name] = name in body ? [].concat(body[name], value) : value;
-  const said = await post(form.dataset.send, body, form.closest("dialog"));
-  form.sent = false;
+  const said = await post(form.dataset.send, body, form.closest("dialog")).finally(() => (form.sent = false));
   if (said.secret) { $("#secret").hidden = false; $("#secret pre").textContent = $("#secret button").dataset.copy = said.secret; }
   if (!said.failed) {
     for (const field of form.elements) field.typed = false;

@@ -1,8 +1,8 @@
 // The keyboard: every control with data-key is reached by it, lists by arrows, and ⌘K finds the rest.
-import { $, $$, go, make, meta, on, root } from "./kernel.js";
+import { $, $$, go, make, on, root } from "./kernel.js";
 import { acts } from "./acts.js";
 
-const typing = node => node.matches?.("input:not([type=checkbox], [type=radio], [type=range]), textarea, select");
+const typing = node => node.matches("input:not([type=checkbox], [type=radio], [type=range]), textarea, select");
 const words = node => (node.getAttribute("aria-label") || node.placeholder || [...(node.closest("label") ?? node).childNodes].filter(n => n.localName !== "kbd").map(n => n.textContent).join(" ")).trim().replace(/\s+/g, " ");
 const arrow = /^Arrow[DU]/;
 let chord = "", timer;
@@ -16,11 +16,11 @@ on("keydown", e => {
   if ($("dialog[open]")) return;
   if (e.altKey) return e.code === "KeyF" && press(e, "alt+f");
   if (key === "Escape") return escape(e);
-  const menu = e.target.closest?.("details.dd[open]");
+  const menu = e.target.closest("details.dd[open]");
   if (menu && inside(e, menu, key)) return;
   if (typing(e.target)) return;
   if (rows(e, key)) return;
-  if (meta("keys") === "off" && key !== "?") return;
+  if ($("[data-keys=false]") && key !== "?") return;
   const combination = chord + key;
   clearTimeout(timer);
   chord = !chord && key === "g" ? "g " : "";
@@ -46,7 +46,7 @@ function use(node) {
 
 function command(e, key) {
   if (key === "Enter") {
-    const button = !$("dialog[open]") && $("[data-key='mod+Enter']"), form = e.target.closest?.("form") ?? $("form[data-send]");
+    const button = !$("dialog[open]") && $("[data-key='mod+Enter']"), form = e.target.closest("form") ?? $("form[data-send]");
     if (button || form) { e.preventDefault(); button ? button.click() : form.requestSubmit(); }
   }
   const act = { k: "palette", b: "menu" }[key];
