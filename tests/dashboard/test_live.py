@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,33 @@ async def test_what_changes_on_a_page_takes_nothing_from_who_uses_it(house: Hous
 async def _later(route: Route, moment: asyncio.Event) -> None:
     await moment.wait()
     await route.continue_()
+
+
+async def test_a_busy_server_tells_its_pages_less_often_and_nothing_is_lost(house: House) -> None:
+    """Drawing takes long where there is much to do; what comes while pages wait is told when they may hear again."""
+    await house.worker()
+    changes, loop = house.runtime.site.changes, asyncio.get_running_loop()
+    async with aclosing(changes.listen(1, ["runs", "queues"])) as told, asyncio.timeout(30):
+        assert await anext(told) == []
+        for _ in range(20):
+            changes.drew(0.1)
+        await house.trigger()
+        assert await anext(told) == ["queues", "runs"]
+        began = loop.time()
+        for _ in range(3):
+            await house.trigger()
+        assert await anext(told) == ["queues", "runs"]
+        assert loop.time() - began > 1.5
+
+
+@pytest.mark.full
+async def test_after_a_change_pages_look_once_more_when_it_is_quiet(house: House) -> None:
+    """A chart is not counted again for each change: the last one shows in it all the same."""
+    await house.worker()
+    async with aclosing(house.runtime.site.changes.listen(1, ["runs"])) as told, asyncio.timeout(60):
+        assert await anext(told) == []
+        await house.trigger()
+        assert [await anext(told) for _ in range(2)] == [["runs"], ["runs"]]
 
 
 async def hide(page: Page, hidden: bool) -> None:

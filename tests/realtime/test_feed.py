@@ -96,6 +96,14 @@ async def test_topics_wake_whoever_asked_for_them(live: Live) -> None:
         assert (await foreign.take(0)).topics == set()
 
 
+async def test_any_run_is_heard_of_as_a_topic_however_many_change(live: Live) -> None:
+    await live.work("t")
+    async with live.feed.subscribe(ENV, topics=[feeds.ANY_RUN]) as mine, live.feed.subscribe(1, topics=[feeds.ANY_RUN]) as foreign:
+        await live.trigger()
+        assert await mine.take(PATIENCE) == ([], {feeds.ANY_RUN}, False)
+        assert (await foreign.take(0)).topics == set()
+
+
 class Interrupted:
     """A connection on which something happens elsewhere before its second statement."""
 

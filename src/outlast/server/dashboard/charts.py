@@ -13,7 +13,7 @@ from outlast.store.charts import Counts
 
 SPANS = (3_600_000, 6 * 3_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000)
 TONES = ("ok", "run", "mute", "bad")  # from the bottom; waiting and parked runs count as running and idle
-KEPT_FOR = 20  # a chart is drawn again after this many times what it cost, and after a second at least
+KEPT_FOR = 50  # a chart is drawn again after this many times what it cost, and after a second at least
 
 
 @dataclass(frozen=True)

@@ -28,16 +28,18 @@ class Drawn:
         if found is None or found[0] <= max(visit.site.changes.told_at(visit.env.id), now - KEPT_SECONDS):
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
-            found = self._kept[key] = (now, asyncio.ensure_future(_timed(draw(visit), now)))
+            found = self._kept[key] = (now, asyncio.ensure_future(_timed(visit, draw, now)))
         response = await asyncio.shield(found[1])
         known = visit.request.headers.get("if-none-match")
         return _unchanged(response) if known and known == response.headers.get("etag") else response
 
 
-async def _timed(drawing: Awaitable[Response], began: float) -> Response:
+async def _timed(visit: Visit, draw: Callable[[Visit], Awaitable[Response]], began: float) -> Response:
     """How long it took, for those who look at the browser's own tools; who shares a block sees the same number."""
-    response = await drawing
-    response.headers["server-timing"] = f"draw;dur={(asyncio.get_running_loop().time() - began) * 1_000:.3f}"
+    response = await draw(visit)
+    took = asyncio.get_running_loop().time() - began
+    visit.site.changes.drew(took)
+    response.headers["server-timing"] = f"draw;dur={took * 1_000:.3f}"
     return response
 
 

@@ -27,6 +27,7 @@ QUEUED = 1_000  # changes a subscriber may be behind; one that is slower must lo
 PACE_SECONDS = 0.004  # between two reads: a busy engine is read some hundred times a second, not after each commit
 UNSETTLED_SECONDS = 0.01  # until a transaction that is committed already may be given out
 KNOWN = 10_000  # runs whose last change is remembered after nobody watches them any more
+ANY_RUN = "any run"  # a topic of every environment: some run of it changed, whichever and however often since the last look
 SMALL_CHARS = 4_096  # of a run that is remembered itself, and need not be read again for each of its subscribers
 LINGER_SECONDS = 60.0  # the outbox is read this long after the last subscriber left: a client that polls comes back
 
@@ -298,6 +299,8 @@ class Feed:
                 self._known[change.run_id] = Known(change.n, pair if pair is not None and _is_small(pair) else None)
         for change in changes:
             self._hand_out(change)
+        for env_id in {change.env_id for change in changes}:
+            self._touched(env_id, ANY_RUN)
         self._forget()
         return len(changes) == READ, unsettled
 
