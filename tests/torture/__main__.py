@@ -23,7 +23,7 @@ from tests.torture.postgres import database
 from tests.torture.report import Report
 from tests.torture.workload import MIX, DoublingClient, TortureWorkload, World
 
-RATE = 3.0  # top-level triggers a second for each core: they take 60 % of it while nothing breaks (`--calm`)
+RATE = 5.5  # top-level triggers a second for each core: they take 60 % of it while nothing breaks (`--calm`)
 
 
 def main() -> None:
