@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
+import re
 import threading
 import time
 import warnings
@@ -19,8 +21,8 @@ import pytest
 from outlast import Client, errors, runs, sync, tasks
 from outlast.client import address
 from outlast.client.address import Address
-from outlast.client.connection import Connection
-from outlast.client.requests import trigger
+from outlast.client.connection import CONNECTIONS, Connection
+from outlast.client.requests import run_result, trigger
 from tests.sdk.house import RUN, Wire, inside_a_task
 
 
@@ -172,6 +174,52 @@ def test_each_loop_closes_its_sockets_when_it_ends(socket_server: str) -> None:
             assert asyncio.run(connection.send(trigger("t", {}))).id == "run_1"
         gc.collect()
     assert connection._clients == {}  # pyright: ignore[reportPrivateUsage]
+
+
+class SlowServer:
+    """It answers long polls when it is told to, and anything else at once, one write later."""
+
+    def __init__(self) -> None:
+        self.results = asyncio.Event()
+        self.held = self.quick = self.most = 0
+        self.talks = set[asyncio.Task[None] | None]()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.talks.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = re.search(rb"content-length: (\d+)", head)
+                await reader.readexactly(int(length.group(1)) if length else 0)
+                if b"wait=60" in head:
+                    self.held += 1
+                    await self.results.wait()
+                    body = b'{"id":"run_1","done":true,"ok":true}'
+                else:
+                    self.quick += 1
+                    self.most = max(self.most, self.quick)
+                    await asyncio.sleep(0)
+                    self.quick -= 1
+                    body = b'{"id":"run_1"}'
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_many_calls_take_turns_and_who_waits_for_a_result_takes_none() -> None:
+    slow = SlowServer()
+    server = await asyncio.start_server(slow, "127.0.0.1", 0)
+    connection = Connection(Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "k"))
+    polls = [asyncio.ensure_future(connection.send(run_result("run_1", 60))) for _ in range(120)]
+    handles = await asyncio.gather(*[connection.send(trigger("t", {})) for _ in range(200)])
+    assert {handle.id for handle in handles} == {"run_1"} and 1 < slow.most <= CONNECTIONS
+    while slow.held < len(polls):
+        await asyncio.sleep(0)
+    slow.results.set()
+    assert {answer.ok for answer in await asyncio.gather(*polls)} == {True}
+    await connection.close()
+    server.close()
+    await asyncio.gather(*[talk for talk in slow.talks if talk is not None])
 
 
 # ---- who am I talking to

@@ -6,6 +6,7 @@ import asyncio
 import random
 from typing import Any
 
+from outlast.client.address import Address
 from outlast.client.connection import Connection as Client
 from outlast.client.requests import Request
 from tests.simulation.plan import KINDS, Plan
@@ -17,11 +18,20 @@ MIX = [
     *["thread", "thread_waits", "process"] * 10,
     *["large_batch", "busy", "poison"],  # a third of a percent each
 ]
+TURNS = 50  # requests at once; httpx looks through all of them at each that comes or goes
 TWICE = 0.01  # of the requests are sent twice at once, as a proxy does that tries again
 
 
 class DoublingClient(Client):
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self._turns = asyncio.Semaphore(TURNS)
+
     async def send(self, request: Request[Any]) -> Any:
+        async with self._turns:
+            return await self._send(request)
+
+    async def _send(self, request: Request[Any]) -> Any:
         if random.random() >= TWICE:
             return await super().send(request)
         first, second = await asyncio.gather(super().send(request), super().send(request), return_exceptions=True)

@@ -34,7 +34,7 @@ QueueKind = Literal["id", "task", "custom"]
 class Request(Generic[T]):
     """One call. Its id stays the same over all its tries, so that the server does the work once."""
 
-    __slots__ = ("body", "headers", "id", "is_anonymous", "method", "parse", "path", "query")
+    __slots__ = ("body", "headers", "id", "is_anonymous", "is_held", "method", "parse", "path", "query")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Request(Generic[T]):
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
         is_anonymous: bool = False,
+        is_held: bool = False,
     ) -> None:
         self.method = method
         self.path = path
@@ -55,6 +56,7 @@ class Request(Generic[T]):
         self.query = query
         self.headers = headers or {}
         self.is_anonymous = is_anonymous  # an address that is its own proof, perhaps of another host: the key stays here
+        self.is_held = is_held  # a long poll: its answer comes when something happens
         self.id = str(uuid.uuid4())
 
 
@@ -152,7 +154,7 @@ def outcome_of(run: Run) -> Outcome:
 
 def run_result(run_id: str, wait_seconds: int) -> Request[Outcome]:
     path = f"/api/outlast/v1/runs/{quote(run_id, safe='')}/result"
-    return Request("GET", path, lambda c, _: _outcome(c), query={"wait": str(wait_seconds)})
+    return Request("GET", path, lambda c, _: _outcome(c), query={"wait": str(wait_seconds)}, is_held=True)
 
 
 def batch_outcomes(batch_id: str) -> Request[list[Outcome]]:
@@ -233,7 +235,7 @@ _part = msgspec.json.Decoder(StreamPart).decode
 
 def poll_stream(run_id: str, key: str, start: int, wait_seconds: int) -> Request[StreamPart]:
     path = f"/api/outlast/v1/runs/{quote(run_id, safe='')}/streams/{quote(key, safe='')}"
-    return Request("GET", path, lambda c, _: _part(c), query={"start": str(start), "wait": str(wait_seconds)})
+    return Request("GET", path, lambda c, _: _part(c), query={"start": str(start), "wait": str(wait_seconds)}, is_held=True)
 
 
 def write_stream(run_id: str, key: str, lines: list[str], writer: str, index: int) -> Request[None]:

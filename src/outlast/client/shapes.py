@@ -37,7 +37,8 @@ class Shape:
 
     def next(self) -> Request[list[Run]]:
         """Everything at first, then a poll that is held until something changes."""
-        return Request("GET", self._path, self._read, query={"log": "full", "offset": "-1", **self._given, **self._have})
+        query = {"log": "full", "offset": "-1", **self._given, **self._have}
+        return Request("GET", self._path, self._read, query=query, is_held=True)
 
     def begin_anew(self) -> None:
         self._have = {}
