@@ -13,12 +13,14 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Meter:
-    """The share of all cores that some processes, and all below them, take from now on; the dead that nobody waited for are not seen."""
+    """The share of all cores that some processes, and all below them, take; the dead that nobody waited for are not seen."""
 
     def __init__(self, roots: Sequence[int]) -> None:
         self._roots = roots
-        self._began = time.monotonic()
-        self._spent = self._seconds()
+        self.begin()
+
+    def begin(self) -> None:
+        self._began, self._spent = time.monotonic(), self._seconds()
 
     def share(self) -> float:
         return (self._seconds() - self._spent) / (time.monotonic() - self._began) / (os.cpu_count() or 1)
