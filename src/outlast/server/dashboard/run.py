@@ -25,16 +25,7 @@ from outlast.server.problem import Problem
 from outlast.store import events, idempotency, search, streams, trace
 from outlast.store.database import Connection
 
-TABS = (
-    ("overview", "o"),
-    ("details", "d"),
-    ("context", "x"),
-    ("metadata", "m"),
-    ("logs", "l"),
-    ("journal", "u"),
-    ("streams", "s"),
-    ("markdown", "b"),
-)
+TABS = (("overview", "o"), ("details", "d"), ("context", "x"), ("metadata", "m"), ("logs", "l"), ("journal", "u"), ("streams", "s"))
 MAX_LINES = 500
 MAX_RECORDS = 100  # of a stream
 LEVELS = ("debug", "info", "warn", "error")
