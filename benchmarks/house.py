@@ -43,10 +43,14 @@ class House:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "OUTLAST_API_URL": self.url, "OUTLAST_SECRET_KEY": self.key, "OUTLAST_DATABASE": self.database}
 
-    def start_server(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [OUTLAST, "server", "--port", str(self.port), "--data", str(self.folder), "--database", self.database, *arguments]
+    def start_server(self, **settings: str) -> subprocess.Popen[str]:
+        command = [OUTLAST, "server", "--port", str(self.port), "--data", str(self.folder), "--database", self.database]
         server = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=(self.folder / "server.log").open("a"), text=True, env={**os.environ, **RAISED}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=(self.folder / "server.log").open("a"),
+            text=True,
+            env={**os.environ, **RAISED, **settings},
         )
         self.processes.append(server)
         assert server.stdout is not None
@@ -158,3 +162,10 @@ def cpu_seconds(pid: int) -> float:
     """What a process has computed until now."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def register(pipe: Pipe, house: House) -> None:
+    """Make the tasks known, as they are in production; the worker leaves again, so that only triggers are measured."""
+    worker = house.start_worker("--executors", "1")
+    await queue_state(pipe, house)
+    house.stop(worker)

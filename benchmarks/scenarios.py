@@ -14,10 +14,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import dashboard, schedules, subscribers, waits
-from benchmarks.house import OUTLAST, House, pss_kb, queue_state, until
+from benchmarks import backlog, dashboard, schedules, subscribers, waits
+from benchmarks.house import OUTLAST, House, pss_kb, queue_state, register, until
 from benchmarks.load import BODY, TRIGGER, Pipe, batch_body
-from benchmarks.seed import seed
 
 Result = dict[str, Any]
 
@@ -25,7 +24,7 @@ Result = dict[str, Any]
 async def enqueue_one(house: House) -> Result:
     """One client over HTTP, one trigger after another."""
     pipe, count = await Pipe.open("127.0.0.1", house.port), 2_000
-    await _register(pipe, house)
+    await register(pipe, house)
     for _ in range(100):
         await pipe.send("POST", TRIGGER, house.key, BODY)
     began = time.perf_counter()
@@ -39,7 +38,7 @@ async def enqueue_one(house: House) -> Result:
 async def enqueue_concurrent(house: House) -> Result:
     """64 callers over HTTP."""
     pipes, each = [await Pipe.open("127.0.0.1", house.port) for _ in range(64)], 200
-    await _register(pipes[0], house)
+    await register(pipes[0], house)
 
     async def caller(pipe: Pipe, n: int) -> None:
         for _ in range(n):
@@ -57,7 +56,7 @@ async def enqueue_concurrent(house: House) -> Result:
 async def enqueue_bulk(house: House) -> Result:
     """Batches of 1,000 over HTTP, one after another."""
     pipe, batches, body = await Pipe.open("127.0.0.1", house.port), 10, batch_body(1_000)
-    await _register(pipe, house)
+    await register(pipe, house)
     await pipe.send("POST", "/api/v2/tasks/batch", house.key, body)
     began = time.perf_counter()
     for _ in range(batches):
@@ -89,42 +88,6 @@ async def drain(house: House) -> Result:
     pipe.close()
     house.stop(worker)
     return {"per_second": round(rate), "count": 10_000}
-
-
-async def backlog(house: House) -> Result:
-    """Drain with nothing else queued, then with 1,000,000 runs behind and as many finished ones beside: the claim must not notice."""
-    pipe = await Pipe.open("127.0.0.1", house.port)
-    await _register(pipe, house)
-    await pipe.send("POST", TRIGGER, house.key, BODY)
-    await asyncio.to_thread(seed, house, queued=10_000, finished=0)
-    empty = await _rate(pipe, house, 8_000)
-    await asyncio.to_thread(seed, house, queued=1_000_000, finished=1_000_000)
-    full = await _rate(pipe, house, 8_000)
-    pipe.close()
-    return {"per_second": full, "empty_per_second": empty, "ratio": round(full / empty, 2), "queued": 1_000_000, "finished": 1_000_000}
-
-
-async def _rate(pipe: Pipe, house: House, count: int) -> int:
-    """Runs per second that one worker takes off the queue."""
-    before = (await queue_state(pipe, house))["queued"]
-    worker = house.start_worker("--executors", "1")
-
-    async def taken(n: int) -> bool:
-        return before - (await queue_state(pipe, house))["queued"] >= n
-
-    await until(lambda: taken(1_000), seconds=120)
-    began, left = time.perf_counter(), (await queue_state(pipe, house))["queued"]
-    await until(lambda: taken(count), seconds=120)
-    rate = (left - (await queue_state(pipe, house))["queued"]) / (time.perf_counter() - began)
-    house.stop(worker)
-    return round(rate)
-
-
-async def _register(pipe: Pipe, house: House) -> None:
-    """Make the tasks known, as they are in production; the worker leaves again, so that only triggers are measured."""
-    worker = house.start_worker("--executors", "1")
-    await queue_state(pipe, house)
-    house.stop(worker)
 
 
 async def latency(house: House) -> Result:
@@ -194,7 +157,8 @@ SCENARIOS: dict[str, Callable[[House], Coroutine[Any, Any, Result]]] = {
     "enqueue_bulk": enqueue_bulk,
     "drain": drain,
     "latency": latency,
-    "backlog": backlog,
+    "backlog": backlog.backlog,
+    "retention": backlog.retention,
     "child_roundtrip": waits.child_roundtrip,
     "fanout": waits.fanout,
     "steps": waits.steps,

@@ -11,16 +11,16 @@ from outlast.store.sqlite import Sqlite
 CHUNK = 100_000
 
 
-def seed(house: House, *, queued: int, finished: int) -> None:
-    """Add so many queued runs to the lane of the oldest run, and finished ones beside."""
-    database: Database = Postgres(house.database) if house.database.startswith("postgres") else Sqlite(house.folder / "outlast.db")
+def seed(house: House, *, queued: int, finished: int, days_ago: int = 0) -> None:
+    """Add so many queued runs to the lane of the oldest run, and beside them ones that finished so long ago."""
+    database = _open(house)
     try:
         for at in range(0, queued, CHUNK):
             with database.transaction() as tx:
-                _copies(tx, "q", at, min(CHUNK, queued - at))
+                _copies(tx, "q", at, min(CHUNK, queued - at), 0)
         for at in range(0, finished, CHUNK):
             with database.transaction() as tx:
-                _copies(tx, "f", at, min(CHUNK, finished - at))
+                _copies(tx, "f", at, min(CHUNK, finished - at), days_ago)
         with database.transaction() as tx:
             for lane, *_ in lanes.wrong_counters(tx):
                 lanes.repair(tx, lane)
@@ -31,20 +31,34 @@ def seed(house: House, *, queued: int, finished: int) -> None:
         database.close()
 
 
-def _copies(tx: Connection, kind: str, start: int, count: int) -> None:
+def count_runs(house: House) -> int:
+    database = _open(house)
+    try:
+        with database.reading() as tx:
+            return tx.all("SELECT count(*) FROM runs")[0][0]
+    finally:
+        database.close()
+
+
+def _open(house: House) -> Database:
+    return Postgres(house.database) if house.database.startswith("postgres") else Sqlite(house.folder / "outlast.db")
+
+
+def _copies(tx: Connection, kind: str, start: int, count: int, days_ago: int) -> None:
     numbers = (
         f"SELECT n FROM generate_series({start}, {start + count - 1}) n"
         if tx.is_postgres
         else f"WITH RECURSIVE c(n) AS (VALUES ({start}) UNION ALL SELECT n + 1 FROM c WHERE n < {start + count - 1}) SELECT n FROM c"
     )
     total = tx.all("SELECT count(*) FROM runs")[0][0]
-    # ids sort behind those of real runs
-    id_ = f"'run_z{total:09d}{kind}' || CAST(c.n AS TEXT)"
+    # ids sort as if these were made before, or after, all real runs
+    id_ = f"'run_{'0' if kind == 'f' else 'z'}{total:09d}{kind}' || CAST(c.n AS TEXT)"
     over = "'COMPLETED'" if kind == "f" else "r.status"
     execution = "'FINISHED'" if kind == "f" else "r.execution"
     values = {"id": id_, "status": over, "execution": execution}
     if kind == "f":
-        values |= {"lane_id": "NULL", "finished_at": "r.created_at"}
+        then = f"r.created_at - {days_ago * 86_400_000}"
+        values |= {"lane_id": "NULL", "created_at": then, "finished_at": then}
     columns = ", ".join(runs.COLUMNS)
     picked = ", ".join(values.get(name, f"r.{name}") for name in runs.COLUMNS)
     oldest = "(SELECT * FROM runs WHERE lane_id IS NOT NULL AND execution = 'QUEUED' ORDER BY id LIMIT 1)"

@@ -100,7 +100,7 @@ async def test_lanes_of_workers_that_are_gone_are_deleted_and_busy_ones_stay(hou
     await house.later(seconds=HOLDER_MS / 1_000)
     [again] = await house.claim()
     house.clock.advance(seconds=3_601)
-    await house.upkeep.retention()
+    await house.upkeep.expired()
     routes = await house.engine.read(lambda tx: [row[0] for row in tx.all("SELECT route FROM lanes ORDER BY route")])
     assert routes == ["current", f"v:{again.run.version}"]  # a slot is taken in the second
     await house.end(again)

@@ -216,7 +216,7 @@ async def test_a_lane_idle_for_an_hour_is_forgotten_and_made_anew(house: House) 
     [first] = await house.claim()
     await house.trigger(concurrency_key="b")
     house.clock.advance(seconds=3_601)
-    await house.upkeep.retention()  # one holds a slot, the other an entry
+    await house.upkeep.expired()  # one holds a slot, the other an entry
     await house.end(first)
     assert len(await house.engine.read(lambda tx: tx.all("SELECT 1 FROM lanes"))) == 2
     for _ in range(2):
@@ -224,7 +224,7 @@ async def test_a_lane_idle_for_an_hour_is_forgotten_and_made_anew(house: House) 
         if c is not None:
             await house.end(c)
     house.clock.advance(seconds=3_601)
-    await house.upkeep.retention()
+    await house.upkeep.expired()
     assert await house.engine.read(lambda tx: tx.all("SELECT 1 FROM lanes")) == []
     again = await house.trigger(concurrency_key="a")  # this server still has the lane's id in its cache
     assert [c.run.id for c in await house.claim(2)] == [again]

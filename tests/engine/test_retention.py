@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outlast.engine import tokens, triggers
-from outlast.engine.upkeep import Upkeep
+from outlast.engine.retention import RUNS, Retention
 from outlast.model.requests import BatchCreated, CreateBatch
 from outlast.model.token import CompleteToken, CreateToken
 from tests.engine.house import House
@@ -13,15 +13,16 @@ DAY = 86_400
 
 async def test_old_runs_go_and_those_that_wait_hold_up_nothing(house: House) -> None:
     await house.work("t")
-    waiting = [await house.trigger(delay_until=house.clock.now() + 100 * DAY * 1_000) for _ in range(600)]  # more than a step looks at
+    waiting = [await house.trigger(delay_until=house.clock.now() + 100 * DAY * 1_000) for _ in range(600)]
     ended = await house.trigger()
     await house.end((await house.claim())[0])
     house.clock.advance(seconds=8 * DAY)
     young = await house.trigger()
     await house.end((await house.claim())[0])
-    upkeep = Upkeep(house.engine, retention_ms=7 * DAY * 1_000)
-    for _ in range(3):
-        await upkeep.retention()
+    retention, steps = Retention(house.engine, days=7), 1
+    while await retention.step():
+        steps += 1
+    assert steps > 600 / RUNS
     left = {row[0] for row in await house.engine.read(lambda tx: tx.all("SELECT id FROM runs"))}
     assert left == {*waiting, young}
     assert await house.engine.read(lambda tx: tx.all("SELECT 1 FROM run_data WHERE run_id = :id", id=ended)) == []
@@ -45,8 +46,7 @@ async def test_old_batches_and_tokens_go_with_their_runs(house: House) -> None:
     waiting = await make(ends=False)
     house.clock.advance(seconds=8 * DAY)
     young = await make(ends=True)
-    upkeep = Upkeep(house.engine, retention_ms=7 * DAY * 1_000)
-    await upkeep.retention()
+    assert not await Retention(house.engine, days=7).step()
     for place, table in enumerate(("batches", "waitpoints")):
         assert {row[0] for row in await house.engine.read(lambda tx, t=table: tx.all(f"SELECT id FROM {t}"))} == {
             waiting[place],

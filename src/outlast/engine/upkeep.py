@@ -17,9 +17,8 @@ from outlast.model.flow import Admit, Backfill, Fire, RateOpens, ReopenQueue
 from outlast.model.limits import LEASE_MS, STREAMS_KEPT_MS, TICKS_KEPT_MS, UPKEEP_MS
 from outlast.model.requests import AbortBatch, CancelChildren, CloseSession, DropWork, Due, Lose, Unpark, WaitOver
 from outlast.model.token import TimeOutToken
-from outlast.store import batches as batches_store
 from outlast.store import bulk as bulk_store
-from outlast.store import catalog, events, idempotency, lanes, runs, timers, waitpoints
+from outlast.store import catalog, idempotency, lanes, runs, timers
 from outlast.store import gates as gates_store
 from outlast.store import rates as rates_store
 from outlast.store import schedules as schedules_store
@@ -43,12 +42,10 @@ TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
 class Upkeep:
     """Runs until cancelled."""
 
-    def __init__(self, engine: Engine, *, retention_ms: int | None = None) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.retention_ms = retention_ms
         self._last = 0  # when leases were looked at
         self._last_seconds = 0.0
-        self._pruned_to: dict[Callable[..., object], str] = {}  # how far retention has come through what has ids
 
     async def run(self) -> None:
         next_slow = next_check = 0.0
@@ -61,7 +58,7 @@ class Upkeep:
                 if loop.time() >= next_slow:
                     await self.sessions()
                     await self.parked()
-                    await self.retention()
+                    await self.expired()
                     if loop.time() >= next_check:
                         await self.check()
                         next_check = loop.time() + CHECK_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
@@ -241,8 +238,8 @@ class Upkeep:
             lost += len(slots)
         return lost
 
-    async def retention(self) -> None:
-        """Forget what has expired, a bounded number of rows at a time."""
+    async def expired(self) -> None:
+        """Forget keys, ticks, lanes and streams that nobody can ask for any more, a bounded number of rows at a time."""
         now = self.engine.clock.now()
         await self.engine.write(lambda tx: idempotency.prune(tx, now, 1_000))
         await self.engine.write(lambda tx: sessions_store.prune(tx, now - 86_400_000))
@@ -255,12 +252,6 @@ class Upkeep:
             await self.engine.write(lambda tx: lanes.delete_idle(tx, idle))
         if routes := await self.engine.read(lambda tx: lanes.idle_routes(tx, now - IDLE_LANE_MS, 500)):
             await self.engine.write(lambda tx: lanes.delete_idle_routes(tx, routes, now - IDLE_LANE_MS))
-        if self.retention_ms is not None:
-            before = now - self.retention_ms
-            await self.engine.write(lambda tx: events.prune(tx, before, 5_000))
-            for prune in (runs.prune, batches_store.prune, waitpoints.prune):
-                write = partial(prune, before=before, after=self._pruned_to.get(prune, ""), limit=500)
-                _, self._pruned_to[prune] = await self.engine.write(write)
 
     async def check(self) -> None:
         """Counters against what they count. A difference is a defect of ours: repair it, and say so loudly."""

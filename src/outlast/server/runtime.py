@@ -14,6 +14,7 @@ from starlette.routing import WebSocketRoute
 from outlast import interpreter
 from outlast.engine.clock import Chance, Clock
 from outlast.engine.engine import Engine
+from outlast.engine.retention import Retention
 from outlast.engine.upkeep import Upkeep
 from outlast.model.messages import Variables
 from outlast.server.alerts.alerts import Alerts
@@ -115,11 +116,12 @@ class Runtime:
 
     async def start(self) -> None:
         await self.engine.start()
-        retention = self.options.retention_days
-        upkeep = self.upkeep = Upkeep(self.engine, retention_ms=int(retention * 86_400_000) if retention else None)
+        upkeep = self.upkeep = Upkeep(self.engine)
         if self.options.grace:  # before the first worker comes back
             await upkeep.give_back_time()
         self._upkeep = asyncio.get_running_loop().create_task(upkeep.run())
+        if self.options.retention_days:
+            self.engine.spawn(Retention(self.engine, days=self.options.retention_days).run())
         self.engine.spawn(sweep(self.context))
         self.engine.spawn(self._alerts.run())
 

@@ -124,6 +124,6 @@ def prune(tx: Connection, before: int, after: str, limit: int) -> tuple[int, str
         ids=ended,
     )
     if ids := sorted(set(ended) - {row[0] for row in busy}):
-        tx.execute("DELETE FROM batch_items WHERE batch_id {in:ids}", ids=ids)
-        tx.execute("DELETE FROM batches WHERE id {in:ids}", ids=ids)
+        tx.send("DELETE FROM batch_items WHERE batch_id {in:ids}", ids=ids)
+        tx.send("DELETE FROM batches WHERE id {in:ids}", ids=ids)
     return len(ids), following

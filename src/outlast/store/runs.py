@@ -246,6 +246,6 @@ def prune(tx: Connection, before: int, after: str, limit: int) -> tuple[int, str
     if not ids:
         return 0, following
     for table in ("run_data", "run_tags", "failures", "events", "logs", "journal", "streams", "stream_records", "stream_writers"):
-        tx.execute(f"DELETE FROM {table} WHERE run_id {{in:ids}}", ids=ids)
-    tx.execute("DELETE FROM runs WHERE id {in:ids}", ids=ids)
+        tx.send(f"DELETE FROM {table} WHERE run_id {{in:ids}}", ids=ids)
+    tx.send("DELETE FROM runs WHERE id {in:ids}", ids=ids)
     return len(ids), following
