@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from outlast.engine import triggers
-from outlast.model.manifest import QueueDefinition, TaskDefinition
+from outlast.engine.claim import Demand
+from outlast.model.manifest import Kind, QueueDefinition, TaskDefinition
 from outlast.model.refusal import Refusal
 from outlast.model.requests import Trigger, Triggered
 from outlast.model.run import Execution, Status
@@ -281,6 +282,23 @@ async def test_a_lost_run_of_a_full_queue_gets_its_slot_back(house: House) -> No
     await house.lose(claimed)
     assert [c.run.id for c in house.claimed] == [lost, lost]
     assert (await house.run(newer)).status is Status.QUEUED
+
+
+async def test_a_suspect_of_a_full_queue_does_not_wait_for_newer_runs(house: House) -> None:
+    """It is for other executors than they are, which take from the same limit: the oldest begins, whoever can run it."""
+    await house.work(TaskDefinition(id="t", queue=QueueDefinition(name="one", concurrency_limit=1)))
+    suspect = await house.trigger()
+    for _ in range(2):
+        [claimed] = await house.claim()
+        await house.lose(claimed)
+    house.clock.advance(seconds=1)
+    newer = await house.trigger()
+    kinds: tuple[Kind, ...] = ("async", "process")
+    house.engine.demand = lambda: [Demand(house.env_id, house.session, house.version, kind, kind, 1) for kind in kinds]
+    [claimed] = await house.claim()
+    assert (claimed.run.id, claimed.executor) == (suspect, "process")
+    await house.end(claimed)
+    assert house.claimed[-1].run.id == newer
 
 
 async def test_b50_a_stalled_development_run_is_not_retried(address: Address) -> None:

@@ -43,7 +43,7 @@ class SimulatedDatabase:
     def commits_inline(self) -> bool:
         return True  # no threads here, on PostgreSQL neither
 
-    def clock_offset_ms(self) -> int:
+    def clock_offset_ms(self, known: int) -> int:
         return 0
 
     @contextmanager

@@ -30,8 +30,8 @@ async def new(payload: dict) -> int:
 """
 LOST_ANSWERS = 0.01
 KINDS = (  # each has executors for coroutines, for threads, and processes of single runs
-    ("--executors", "2", "--async-slots", "20", "--thread-slots", "5", "--process-slots", "2"),
-    ("--executors", "1", "--async-slots", "40", "--thread-slots", "10", "--process-slots", "4"),
+    ("--executors", "2", "--async-slots", "20", "--thread-slots", "5", "--process-slots", "8"),
+    ("--executors", "1", "--async-slots", "40", "--thread-slots", "10", "--process-slots", "16"),
 )
 
 

@@ -166,12 +166,13 @@ def _look(view: View, env_id: int, groups: Sequence[Group]) -> tuple[Environment
 def _shared(groups: Sequence[Group], candidates: Sequence[Sequence[Candidate]], room: int, budgets: Budgets) -> tuple[dict[int, int], bool]:
     """How many runs to take from each lane, and whether there may be more lanes than were looked at.
 
-    Groups take from the same bases and the same environment, one after the other.
+    Groups take from the same bases and the same environment, one after the other: first whoever can start the oldest run.
     """
     take: dict[int, int] = {}
     taken: dict[int, int] = {}
     is_full = False
-    for group, found in zip(groups, candidates, strict=True):
+    some = [(group, found) for group, found in zip(groups, candidates, strict=True) if found]
+    for group, found in sorted(some, key=lambda pair: pair[1][0].head):
         wanted = min(group.wanted, room)
         if wanted <= 0:
             break

@@ -98,7 +98,8 @@ class Engine:
 
     async def refresh_clock(self) -> None:
         if isinstance(self.clock, SystemClock) and self.database.is_postgres:
-            self.clock.offset_ms = await asyncio.get_running_loop().run_in_executor(self._readers, self.database.clock_offset_ms)
+            ask = partial(self.database.clock_offset_ms, self.clock.offset_ms)
+            self.clock.offset_ms = await asyncio.get_running_loop().run_in_executor(self._readers, ask)
 
     # ---- writing
 

@@ -34,6 +34,7 @@ class Candidate(msgspec.Struct, gc=False):
     free: int
     queue_id: int = 0
     key: str = ""
+    head: int = 0  # the place of its oldest entry
     caps: tuple[tuple[int, str], ...] = ()
 
 

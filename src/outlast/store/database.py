@@ -66,8 +66,11 @@ class Database(Protocol):
     def is_postgres(self) -> bool: ...
     @property
     def commits_inline(self) -> bool: ...
-    def clock_offset_ms(self) -> int:
-        """What to add to this process's clock to have the database's; 0 where this process's clock is the clock."""
+    def clock_offset_ms(self, known: int) -> int:
+        """What to add to this process's clock to have the database's; 0 where this process's clock is the clock.
+
+        `known`: what was added until now. It stays unless the answer differs by more than the question took.
+        """
         ...
 
     def transaction(self) -> AbstractContextManager[Connection]: ...

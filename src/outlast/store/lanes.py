@@ -111,7 +111,7 @@ def candidates(
         rules += " AND NOT EXISTS (SELECT 1 FROM rates t WHERE t.queue_id = l.queue_id AND t.key = l.key AND t.open_at > :now)"
         params["now"] = now
     rows = tx.ask(
-        "SELECT l.id, b.id, COALESCE(q.override_, q.limit_), b.used, l.queue_id, l.key"
+        "SELECT l.id, b.id, COALESCE(q.override_, q.limit_), b.used, l.queue_id, l.key, l.head"
         "  FROM lanes l JOIN lanes b ON b.id = l.base_id JOIN queues q ON q.id = l.queue_id"
         " WHERE l.env_id = :env AND l.open = 1 AND l.route {in:routes}"
         + rules
@@ -124,10 +124,10 @@ def candidates(
 
 def _with_room(rows: Sequence[Row], env_limit: int) -> list[Candidate]:
     found: list[Candidate] = []
-    for lane_id, base_id, own, used, queue_id, key in rows:
+    for lane_id, base_id, own, used, queue_id, key, head in rows:
         free = (env_limit if own is None else min(own, env_limit)) - used
         if free > 0:
-            found.append(Candidate(lane_id, base_id, free, queue_id, key))
+            found.append(Candidate(lane_id, base_id, free, queue_id, key, head))
     return found
 
 

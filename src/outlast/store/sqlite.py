@@ -57,7 +57,7 @@ class Sqlite:
             db.execute("PRAGMA query_only = ON")
         return db
 
-    def clock_offset_ms(self) -> int:
+    def clock_offset_ms(self, known: int) -> int:
         return 0
 
     @contextmanager
