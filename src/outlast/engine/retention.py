@@ -21,7 +21,7 @@ log = logging.getLogger("outlast.upkeep")
 
 RUNS = 100  # that a step looks at, and as many batches and tokens
 EVENTS = 1_000  # with lines of logs, that it deletes
-PAUSES = 19  # a step's time is followed by so many times of pause: a twentieth of the database's time
+PAUSES = 29  # a step's time is followed by so many times of pause: a thirtieth of the database's time
 
 
 class Retention:
