@@ -171,7 +171,7 @@ async def change(house: House, ids: dict[str, str]) -> dict[str, str]:
     house.runtime.new_key("dev", "made after the restart")
     engine.publish(1, "keys")
     shown = f"…{fresh[-8:]}"
-    of_run = ("run-details", "run-context", "run-metadata", "run-logs", "run-streams", "run-journal")
+    of_run = ("run-details", "run-context", "run-metadata", "run-logs", "run-streams", "run-journal", "run-markdown")
     return {
         "home": shown, "task": shown, "no-match": shown, "runs": "new run", "tasks": "backups.make", "test": "backups.make",
         "logs": line.message, "run": line.message, **dict.fromkeys(of_run, "after"), "run-waiting": "Canceled", "run-live": "Canceled",
