@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from outlast.engine import triggers
+from outlast.engine import sessions, triggers
 from outlast.engine.claim import Demand
 from outlast.model.manifest import Kind, QueueDefinition, TaskDefinition
 from outlast.model.refusal import Refusal
-from outlast.model.requests import Trigger, Triggered
+from outlast.model.requests import CloseSession, Trigger, Triggered
 from outlast.model.run import Execution, Status
 from tests.databases import Address
 from tests.engine.house import House, open_house
@@ -299,6 +299,20 @@ async def test_a_suspect_of_a_full_queue_does_not_wait_for_newer_runs(house: Hou
     assert (claimed.run.id, claimed.executor) == (suspect, "process")
     await house.end(claimed)
     assert house.claimed[-1].run.id == newer
+
+
+async def test_executors_of_a_closed_session_keep_nothing_from_others(house: House) -> None:
+    """They may be connected for another beat, and older runs wait for their version."""
+    old, gone = await house.work("t", hash="1"), house.session
+    await house.trigger(locked_version=old)
+    house.clock.advance(seconds=1)
+    new = await house.work("t", hash="2")
+    run_id = await house.trigger()
+    await house.engine.call(sessions.close_session, CloseSession(session=gone))
+    house.engine.demand = lambda: [
+        Demand(house.env_id, session, version, "x1", "async", 1) for session, version in ((gone, old), (house.session, new))
+    ]
+    assert [c.run.id for c in await house.claim()] == [run_id]
 
 
 async def test_b50_a_stalled_development_run_is_not_retried(address: Address) -> None:

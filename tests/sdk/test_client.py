@@ -177,11 +177,12 @@ def test_each_loop_closes_its_sockets_when_it_ends(socket_server: str) -> None:
 
 
 class SlowServer:
-    """It answers long polls when it is told to, and anything else at once, one write later."""
+    """It answers anything at once but long polls, which it answers together, when it is told to."""
 
-    def __init__(self) -> None:
-        self.results = asyncio.Event()
-        self.held = self.quick = self.most = 0
+    def __init__(self, polls: int) -> None:
+        self.polls = polls
+        self.all_polls, self.results = asyncio.Event(), asyncio.Event()
+        self.quick = set[asyncio.Task[None] | None]()  # conversations without a long poll
         self.talks = set[asyncio.Task[None] | None]()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -191,30 +192,30 @@ class SlowServer:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 length = re.search(rb"content-length: (\d+)", head)
                 await reader.readexactly(int(length.group(1)) if length else 0)
-                if b"wait=60" in head:
-                    self.held += 1
-                    await self.results.wait()
-                    body = b'{"id":"run_1","done":true,"ok":true}'
-                else:
-                    self.quick += 1
-                    self.most = max(self.most, self.quick)
-                    await asyncio.sleep(0)
-                    self.quick -= 1
-                    body = b'{"id":"run_1"}'
+                body = await self._result() if b"wait=60" in head else b'{"id":"run_1"}'
+                if b"wait=60" not in head:
+                    self.quick.add(asyncio.current_task())
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         writer.close()
         await writer.wait_closed()
 
+    async def _result(self) -> bytes:
+        self.polls -= 1
+        if self.polls == 0:
+            self.all_polls.set()
+        await self.results.wait()
+        return b'{"id":"run_1","done":true,"ok":true}'
+
 
 async def test_many_calls_take_turns_and_who_waits_for_a_result_takes_none() -> None:
-    slow = SlowServer()
+    slow = SlowServer(polls=120)
     server = await asyncio.start_server(slow, "127.0.0.1", 0)
     connection = Connection(Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "k"))
-    polls = [asyncio.ensure_future(connection.send(run_result("run_1", 60))) for _ in range(120)]
-    handles = await asyncio.gather(*[connection.send(trigger("t", {})) for _ in range(200)])
-    assert {handle.id for handle in handles} == {"run_1"} and 1 < slow.most <= CONNECTIONS
-    while slow.held < len(polls):
-        await asyncio.sleep(0)
+    polls = [asyncio.ensure_future(connection.send(run_result("run_1", 60))) for _ in range(slow.polls)]
+    async with asyncio.timeout(30):
+        handles = await asyncio.gather(*[connection.send(trigger("t", {})) for _ in range(200)])
+        await slow.all_polls.wait()
+    assert {handle.id for handle in handles} == {"run_1"} and 1 < len(slow.quick) <= CONNECTIONS
     slow.results.set()
     assert {answer.ok for answer in await asyncio.gather(*polls)} == {True}
     await connection.close()

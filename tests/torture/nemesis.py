@@ -76,8 +76,9 @@ class Nemesis:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for worker in self.cluster.workers:
-            with contextlib.suppress(ProcessLookupError):
-                worker.send_signal(signal.SIGCONT)
+            for pid in (worker.pid, *self.cluster.executors(worker)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
         await self.cluster.fill_up()
 
     async def _restart_database(self) -> None:
@@ -164,8 +165,9 @@ class Nemesis:
         self.cluster.balancer.stand_still(0.5, seconds)
 
     async def cut_off(self) -> None:
-        self.kills.breaks(CUT_SECONDS + RECONNECT_SECONDS)
-        random.choice(list(self.cluster.gates.values())).cut(CUT_SECONDS)
+        if self.cluster.gates:
+            self.kills.breaks(CUT_SECONDS + RECONNECT_SECONDS)
+            random.choice(list(self.cluster.gates.values())).cut(CUT_SECONDS)
 
     async def kill_backend(self) -> None:
         def kill() -> None:

@@ -174,8 +174,8 @@ def _shared(groups: Sequence[Group], candidates: Sequence[Sequence[Candidate]], 
     some = [(group, found) for group, found in zip(groups, candidates, strict=True) if found]
     for group, found in sorted(some, key=lambda pair: pair[1][0].head):
         wanted = min(group.wanted, room)
-        if wanted <= 0:
-            break
+        if wanted <= 0:  # no place is left, or its sessions are closed: others may be open
+            continue
         left = [replace(c, free=c.free - taken.get(c.base_id, 0)) for c in found[:wanted]]
         shares = {lane_id: n for lane_id, n in share(left, wanted, budgets.left).items() if n > 0}
         for c in left:
