@@ -38,6 +38,20 @@ async def test_point_19_the_time_without_a_server_counts_for_no_lease(house: Hou
     assert not await house.engine.call(sessions.beat, Beats(session=house.session))  # it has come back, and is told nothing bad
 
 
+async def test_servers_that_start_beside_others_keep_no_dead_worker_alive(house: House) -> None:
+    """Each gave back the second since anybody's last heartbeat: with one killed every 25 seconds a dead worker was found after 48."""
+    await house.work("t", hash="1")
+    run_id = await house.trigger()
+    await house.claim()
+    await house.work("t", hash="1")  # another, which lives
+    for _ in range(8):
+        await house.engine.call(sessions.beat, Beats(session=house.session))
+        house.clock.advance(seconds=4)
+        await Upkeep(house.engine).give_back_time()
+    assert await Upkeep(house.engine).sessions() == 1
+    assert not await executes(house, run_id)
+
+
 async def test_point_27_a_clock_that_is_set_back_ends_no_lease_and_hides_no_death(house: House, address: Address) -> None:
     """A server that lived through it goes on by its own time; one that starts afterwards has the world's, and so have leases."""
     await house.work("t")

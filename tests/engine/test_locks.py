@@ -11,11 +11,12 @@ from typing import Any
 
 import psycopg
 
-from outlast.engine import attempts, sessions, triggers
+from outlast.engine import attempts, control, sessions, triggers
+from outlast.engine.claim import ADVISORY_CLASS
 from outlast.engine.clock import Chance
 from outlast.engine.engine import Engine
 from outlast.model.manifest import Manifest, QueueDefinition, TaskDefinition
-from outlast.model.requests import BatchCreated, CreateBatch, OpenSession
+from outlast.model.requests import BatchCreated, CancelChildren, CreateBatch, OpenSession
 from outlast.store.sqlite import Sqlite
 from tests.databases import Address
 from tests.engine.house import House, open_house, open_store
@@ -134,6 +135,45 @@ def _nothing() -> Any:
     from outlast.model.requests import AppendLogs
 
     return AppendLogs(lines=[])
+
+
+async def test_a_claim_that_waited_for_another_server_is_dated_after_what_that_wrote(postgres: Address) -> None:
+    """A run was shown to have started before its delay was over."""
+    async with open_house(postgres) as first, another(postgres, first, 1) as second:
+        await second.work(TASK)
+        due = first.clock.now() + 1_000
+        run_id = await first.trigger(delay_until=due)
+        with psycopg.connect(postgres.url) as connection:  # another claim
+            connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (ADVISORY_CLASS, 1))
+            claiming = asyncio.create_task(second.claim())
+            while not connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'").fetchone():
+                await asyncio.sleep(0.005)
+            first.clock.advance(seconds=1)
+            await first.upkeep.timers()
+        [claimed] = await claiming
+        assert (claimed.run.id, claimed.run.started_at) == (run_id, due)
+
+
+async def test_a_lane_that_is_made_while_a_flush_waits_for_its_base_is_claimed_from(postgres: Address) -> None:
+    """PostgreSQL locks the rows that a statement saw when it began; the claim behind it sees more."""
+    async with open_house(postgres) as first, another(postgres, first, 1) as second:
+        version = await first.work("a", "b")
+        old = [await first.trigger("a"), await first.trigger("b")]
+        with psycopg.connect(postgres.url) as connection:  # somebody holds the first of both queues
+            connection.execute(f'SELECT id FROM "{postgres.schema}".lanes ORDER BY id LIMIT 1 FOR UPDATE'.encode())
+            first.free = 3
+            cancelling = asyncio.create_task(cancel_and_look(first, old))
+            while not connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").fetchone():
+                await asyncio.sleep(0.005)
+            pinned = await second.trigger("b", locked_version=version)
+        assert await cancelling == 2
+        assert [c.run.id for c in first.claimed] == [pinned]
+
+
+async def cancel_and_look(house: House, run_ids: list[str]) -> int:
+    """In one flush."""
+    asyncio.get_running_loop().call_soon(house.engine.wake)
+    return await house.engine.call(control.cancel_children, CancelChildren(work_id="none", parent_id="nobody", children=run_ids))
 
 
 async def test_on_sqlite_no_statement_of_a_flush_reads_a_table_whole(tmp_path: Any) -> None:

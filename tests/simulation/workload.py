@@ -16,6 +16,7 @@ from outlast.store.database import Connection
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+TRIGGERING = 0.8  # of the time; then what is there goes on
 MAX_LOOKS = 25  # at operations in a second
 GRACE_MS = 1_000  # cancel and end may cross
 FINAL = {"COMPLETED", "CANCELED", "FAILED", "CRASHED", "TIMED_OUT", "EXPIRED", "SYSTEM_FAILURE"}
@@ -167,7 +168,7 @@ class Workload:
 
     async def _perform(self, o: Operation) -> None:
         plan = self.world.plan
-        await asyncio.sleep(self.chance.uniform(0.0, plan.seconds * 0.8))
+        await asyncio.sleep(self.chance.uniform(0.0, plan.seconds * TRIGGERING))
         try:
             if o.kind == "token":
                 await self._with_token(o)
@@ -282,7 +283,7 @@ class Workload:
                 if error.status == 404:
                     self.world.wrong(f"I1: {o.name} was acknowledged as {o.run_id}, and is not there")
                     return
-            still = sum(not other.is_over for other in self.operations)
+            still = sum(other.is_sent and not other.is_over for other in self.operations)
             await asyncio.sleep(max(self.chance.uniform(1.0, 8.0), still / MAX_LOOKS))
 
     async def _is_done(self, o: Operation) -> bool:

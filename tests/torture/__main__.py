@@ -15,6 +15,7 @@ from pathlib import Path
 
 from outlast.client.address import Address
 from tests.simulation.plan import Plan
+from tests.simulation.workload import TRIGGERING
 from tests.torture import ledger
 from tests.torture.cluster import Cluster
 from tests.torture.examine import BOUND, examine, left_behind
@@ -24,9 +25,9 @@ from tests.torture.postgres import database
 from tests.torture.report import Report
 from tests.torture.workload import MIX, DoublingClient, TortureWorkload, World
 
-# top-level triggers a second for each core, which take 60 % of it while nothing breaks (`--calm`). The one server of SQLite is away for a
-# third of the time: what it misses comes on top
-RATES = {"postgresql": 5.5, "sqlite": 2.5}
+# top-level triggers a second for each core, for four fifths of the time. They take 60 % of it while nothing breaks (`--calm`); the one
+# server of SQLite is away for a third of the time: what it misses comes on top
+RATES = {"postgresql": 6.0, "sqlite": 2.5}
 
 
 def main() -> None:
@@ -67,16 +68,18 @@ async def torture(folder: Path, arguments: argparse.Namespace) -> Report:
 async def _broken(folder: Path, cluster: Cluster, nemesis: Nemesis, meter: Meter, arguments: argparse.Namespace) -> Report:
     """The workload under the nemesis, its end in peace, and what there is to say of it."""
     seconds, rate = arguments.minutes * 60, arguments.rate or RATES[arguments.database] * (os.cpu_count() or 1)
-    plan = Plan(operations=round(rate * seconds), seconds=seconds, kinds=MIX, cancels=0.05)
+    plan = Plan(operations=round(rate * seconds * TRIGGERING), seconds=seconds, kinds=MIX, cancels=0.05)
     client = DoublingClient(Address(f"http://127.0.0.1:{cluster.balancer.port}", cluster.key))
     world = World(arguments.seed, plan, client)
     workload = TortureWorkload(world)  # type: ignore[arg-type]
     if not arguments.calm:
         nemesis.start(seconds)
-    meter.begin()
     work, telling = asyncio.create_task(workload.run()), asyncio.create_task(_tell(workload, nemesis))
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds * 0.2)
+    meter.begin()  # its processes have started, and the first waits are over
+    await asyncio.sleep(seconds * 0.6)
     load = meter.share() if arguments.calm else None
+    await asyncio.sleep(seconds * 0.2)  # nothing is triggered any more
     await nemesis.stop()
     took = await _peace(work, workload)
     telling.cancel()

@@ -21,6 +21,7 @@ from tests.torture import ledger
 from tests.torture.nemesis import Kills
 
 EXECUTING = frozenset(execution.value for execution in HOLDS_SLOT)
+RATE_SECONDS = 20.0  # before a restart, whose rate is the normal one
 SLOWEST = 5  # are told in full
 CLAIMS = ("started", "continued")
 
@@ -106,18 +107,19 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
         if found := _next(kills.at.get(what, []), times):
             figures[f"{what} → next answer"] = summary(found)
     changes = sorted(change.at for some in past.changes.values() for change in some)
-    if normal := [_until_normal(changes, at) for at in kills.at.get("database restarted", [])]:
+    last = times[-1] - RATE_SECONDS if times else 0.0  # then nothing more is triggered, and the rate falls by itself
+    if normal := [_until_normal(changes, at) for at in kills.at.get("database restarted", []) if at < last]:
         figures["database restarted → normal rate"] = summary(normal)
     return figures, told
 
 
 def _until_normal(changes: Sequence[float], at: float) -> float:
-    """Until in a second half as many changes of runs are committed as in a mean second of the 20 before: these numbers are noisy."""
+    """Until in a second half as many changes of runs are committed as in a mean second before: these numbers are noisy."""
 
     def count(begin: float, end: float) -> int:
         return bisect_right(changes, end) - bisect_right(changes, begin)
 
-    normal = count(at - 20.0, at) / 20.0
+    normal = count(at - RATE_SECONDS, at) / RATE_SECONDS
     windows = (at + 1.0 + i * 0.25 for i in range(2_400))
     return next((end - at for end in windows if count(end - 1.0, end) >= normal / 2), 600.0)
 

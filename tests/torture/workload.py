@@ -14,9 +14,10 @@ from tests.simulation.workload import Operation, Workload
 from tests.torture import ledger
 
 MIX = [
-    *[kind for kind in KINDS if kind not in ("long", "poison")] * 10,
-    *["thread", "thread_waits", "process"] * 10,
-    *["large_batch", "busy", "poison"],  # a third of a percent each
+    *[kind for kind in KINDS if kind not in ("long", "poison")] * 40,
+    *["thread", "thread_waits", "process"] * 40,
+    *["large_batch", "poison"] * 4,  # four of a thousand
+    *["busy"] * 2,  # what computes is dear: one of 500 takes a tenth of two cores
 ]
 TURNS = 50  # requests at once; httpx looks through all of them at each that comes or goes
 TWICE = 0.01  # of the requests are sent twice at once, as a proxy does that tries again
@@ -63,7 +64,7 @@ class TortureWorkload(Workload):
         o.task = "torture.process"
 
     def _busy(self, o: Operation, chance: random.Random) -> None:
-        o.task, o.payload["seconds"] = "torture.busy", chance.choice((5.0, 40.0))
+        o.task, o.payload["seconds"] = "torture.busy", chance.choice((5.0, 5.0, 40.0))
 
     def _large_batch(self, o: Operation, chance: random.Random) -> None:
         bad = sorted(chance.sample(range(50), 3))

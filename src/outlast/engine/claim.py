@@ -87,6 +87,7 @@ def _claim_for(view: View, claims: Claims, env_id: int, demands: Sequence[Demand
     version = view.catalog.environment(view.tx, env_id).current_version
     groups = groups_of(demands, env_id, version)
     env, held, candidates, budgets = _look(view, env_id, groups)
+    view.locked()
     if env.current_version != version:
         view.catalog.forget()
         claims.more.add(env_id)
@@ -97,7 +98,7 @@ def _claim_for(view: View, claims: Claims, env_id: int, demands: Sequence[Demand
     take, is_full = _shared(groups, candidates, room, budgets)
     if not take:
         return
-    picked, there = _pick(view, take, {c.base_id for c in chain(*candidates) if c.lane_id in take})
+    picked, there = _pick(view, take, {c.base_id for c in chain(*candidates) if c.lane_id in take and c.lane_id not in view.lanes})
     by_route = {route: group for group in groups for route in group.routes}
     before = len(claims.taken)
     started = sum(start(view, claims, run, by_route[run.route], env) for run in picked)
@@ -187,12 +188,14 @@ def _shared(groups: Sequence[Group], candidates: Sequence[Sequence[Candidate]], 
 
 
 def _pick(view: View, take: dict[int, int], bases: set[int]) -> tuple[list[Run], int]:
-    """The runs, and how many there should have been. The candidates' statement holds the bases already."""
-    known = {lane.base_id for lane in view.lanes.values()}
-    asked_lanes = lanes.lock(view.tx, bases - known)
+    """The runs, and how many there should have been. The candidates' statement holds the bases already.
+
+    `bases`: of lanes that are not loaded. Others of their lanes may be: a lane can be made while we wait for the lock of its base.
+    """
+    asked_lanes = lanes.lock(view.tx, bases)
     picked = lanes.pick(view.tx, take)
     for lane in asked_lanes():
-        view.lanes[lane.id] = lane
+        view.lanes.setdefault(lane.id, lane)
     return picked(), sum(min(n, view.lanes[lane_id].queued) for lane_id, n in take.items())
 
 

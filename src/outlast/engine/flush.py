@@ -130,6 +130,7 @@ class Flusher:
             for call in calls:
                 call.operation.needs(call.item, wants)
             load(view, self._placed(view, calls, wants))
+            view.locked()
             for call in calls:
                 call.outcome = call.operation.decide(view, call.item)
             view.data.update(view.writes.born)

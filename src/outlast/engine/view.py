@@ -72,6 +72,7 @@ class View:
         self.tx = tx
         self.connected = connected  # sessions of workers that this server speaks with
         self.catalog = catalog
+        self._clock = clock
         self.now = clock.now()
         self.wall = clock.wall()  # what leases are judged by
         self._new_id = new_id
@@ -102,6 +103,10 @@ class View:
         self.topics: set[tuple[int, str]] = set()  # (environment, topic) of what changed and is no run
         self.catalog_changed = False
         self.new_lanes: dict[LaneKey, tuple[int, int]] = {}
+
+    def locked(self) -> None:
+        """Whoever waited for a lock sees what was written meanwhile, and must not date its own changes before it."""
+        self.now = self._clock.now()
 
     def new_id(self, prefix: str) -> str:
         return self._new_id(prefix, self.now)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from outlast.model.limits import HEARTBEAT_MS
 from outlast.store.database import Connection, Later, Row
 
 _COLUMNS = "id, env_id, worker, boot_id, version, server_id, lease_until, state"
@@ -54,10 +55,14 @@ def lapsed(tx: Connection, before: int, limit: int) -> list[tuple[str, int]]:
 
 
 def give_back_time(tx: Connection, now: int, lease_ms: int, since: int | None) -> None:
-    """Leases that were not over then run for as much longer as nobody could renew them, but no longer than a new one."""
+    """Leases that were not over then run for as much longer as nobody could renew them, but no longer than a new one.
+
+    Without `since` that is the last time that anybody did. Within a heartbeat nothing is given back: others may have servers, and
+    starts of servers, each with a second more, would keep the dead alive.
+    """
     rows = tx.all("SELECT id, lease_until FROM sessions WHERE state = 'open' ORDER BY id {for_update}")
-    began = since if since is not None else max((row[1] for row in rows), default=now) - lease_ms
-    if began < now:
+    began = max((row[1] for row in rows), default=now) - lease_ms if since is None else since
+    if now - began > (HEARTBEAT_MS if since is None else 0):
         tx.execute(
             "UPDATE sessions SET lease_until = {least}(lease_until + :gone, :longest)"
             " WHERE state = 'open' AND lease_until >= :began AND lease_until < :longest",
