@@ -125,7 +125,7 @@ async def test_a_busy_server_tells_its_pages_less_often_and_nothing_is_lost(hous
         for _ in range(3):
             await house.trigger()
         assert await anext(told) == ["queues", "runs"]
-        assert loop.time() - began > 1.5
+        assert loop.time() - began > 1.4  # between 1.5 and 2.25, by where in its second it was told; else 1.25 at most
 
 
 @pytest.mark.full

@@ -76,7 +76,7 @@ def _many(arguments: argparse.Namespace, url: str | None) -> int:
                 print(f"seed {seed}: {what[:2_000]}", flush=True)
                 if arguments.until_broken:
                     pool.shutdown(wait=False, cancel_futures=True)
-                    break
+                    return 1
     took, work = time.perf_counter() - began, sum(os.times()[2:4])
     print(f"{arguments.seeds} seeds, {broken} broken, {arguments.seeds / took:.1f} a second, {arguments.seeds / work:.1f} a second of CPU")
     return 1 if broken else 0

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from random import Random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from outlast.client import requests
+from outlast.client.connection import Connection as Client
 from outlast.errors import ApiError
 from outlast.store.database import Connection
-
-if TYPE_CHECKING:
-    from tests.simulation.world import World
+from tests.simulation.debounced import Debounced, Typed
+from tests.simulation.operations import Kinds, Operation
+from tests.simulation.plan import Plan
+from tests.simulation.programs import Ledger
 
 TRIGGERING = 0.8  # of the time; then what is there goes on
 MAX_LOOKS = 25  # at operations in a second
@@ -22,38 +22,44 @@ GRACE_MS = 1_000  # cancel and end may cross
 FINAL = {"COMPLETED", "CANCELED", "FAILED", "CRASHED", "TIMED_OUT", "EXPIRED", "SYSTEM_FAILURE"}
 
 
-@dataclass(slots=True)
-class Operation:
-    """One trigger of a client, and what must come of it."""
-
-    name: str
-    kind: str
-    task: str
-    payload: dict[str, Any]
-    options: dict[str, Any] = field(default_factory=dict[str, Any])
-    statuses: set[str] = field(default_factory=lambda: {"COMPLETED"})
-    output: Callable[[Any], bool] = lambda _: True
-    attempts: int | None = None  # exactly so many, losses not counted
-    not_before_ms: int | None = None
-    run_id: str | None = None  # acknowledged
-    is_sent: bool = False
-    is_over: bool = False
-    cancelled_at: int | None = None  # acknowledged
+class Spawns(Protocol):
+    def spawn(self, work: Coroutine[Any, Any, None], /) -> object: ...
 
 
-class Workload:
+class World(Protocol):
+    """Where the clients live: simulated, or real."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def client(self) -> Client: ...
+    @property
+    def client_node(self) -> Spawns: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def has_steady_clock(self) -> bool: ...
+
+    def wall_ms(self) -> int: ...
+    def say(self, text: str) -> None: ...
+    def wrong(self, text: str) -> None: ...
+
+
+class Workload(Kinds):
     signed = frozenset(
         {"sim.plain", "sim.narrow", "sim.keyed", "sim.once", "sim.uneven", "sim.flaky"}
     )  # their results say of which attempt
     clock_ms = 0  # by how much servers may be wrong about the time
-    keys: Sequence[str] = "abc"  # of a queue that runs one of each at a time
 
     def __init__(self, world: World) -> None:
+        super().__init__(world.seed)
         self.world = world
-        self.chance = Random(f"{world.seed}:workload")
         self.operations: list[Operation] = []
         self.is_over = False
         self._same_key: dict[str, set[str]] = {}
+        self._debounced = Debounced()
         self.answered: list[float] = []  # when a trigger was acknowledged, in seconds
 
     def open_operations(self) -> list[str]:
@@ -65,104 +71,6 @@ class Workload:
         self.operations = [self._draw(kind, i) for i, kind in enumerate(kinds)]
         await asyncio.gather(*[self._perform(o) for o in self.operations])
         self.is_over = True
-
-    # ---- what to do
-
-    def _draw(self, kind: str, i: int) -> Operation:
-        chance = self.chance
-        o = Operation(f"op{i}", kind, "sim.plain", {"op": f"op{i}", "seconds": chance.choice((0.0, 0.2, 2.0, 6.0))})
-        o.output = lambda value: value[0] == o.name if isinstance(value, list) else value == o.name
-        made = getattr(self, f"_{kind}", None)
-        if made is not None:
-            made(o, chance)
-        return o
-
-    def _narrow(self, o: Operation, chance: Random) -> None:
-        o.task = "sim.narrow"
-
-    def _keyed(self, o: Operation, chance: Random) -> None:
-        o.task = "sim.keyed"
-        o.options["concurrencyKey"] = chance.choice(self.keys)
-
-    def _once(self, o: Operation, _: Random) -> None:
-        o.task = "sim.once"
-
-    def _flaky(self, o: Operation, chance: Random) -> None:
-        o.task, o.payload["failures"] = "sim.flaky", chance.randrange(1, 4)
-
-    def _fails(self, o: Operation, _: Random) -> None:
-        o.task, o.statuses, o.attempts = "sim.fails", {"FAILED"}, 3
-
-    def _poison(self, o: Operation, _: Random) -> None:
-        o.task, o.statuses = "sim.poison", {"CRASHED"}
-
-    def _steps(self, o: Operation, chance: Random) -> None:
-        o.task = "sim.steps"
-        o.payload |= {"steps": chance.randrange(1, 6), "fail_at": chance.choice((None, 0, 1))}
-        o.output = lambda value: len(value) == o.payload["steps"]
-
-    def _slow_steps(self, o: Operation, chance: Random) -> None:
-        """Somebody is always between two of them."""
-        self._steps(o, chance)
-        o.payload["pause"] = 12.0
-
-    def _uneven(self, o: Operation, _: Random) -> None:
-        o.task = "sim.uneven"
-
-    def _wait(self, o: Operation, chance: Random) -> None:
-        o.task, o.payload["waits"] = "sim.wait", [chance.choice((0.5, 3.0, 25.0)) for _ in range(chance.randrange(1, 4))]
-
-    def _tree(self, o: Operation, chance: Random) -> None:
-        depth, width = chance.choice(((1, 1), (1, 4), (2, 2), (3, 2)))
-        o.task = "sim.tree"
-        o.payload |= {"depth": depth, "width": width}
-        o.output = lambda value: value == width**depth
-
-    def _batch(self, o: Operation, chance: Random) -> None:
-        items = chance.randrange(1, 8)
-        bad = sorted({chance.randrange(items) for _ in range(chance.randrange(3))})
-        o.task = "sim.batch"
-        o.payload |= {"items": items, "bad": bad}
-        o.output = lambda value: value == [None if i in bad else i for i in range(items)]
-
-    def _race(self, o: Operation, chance: Random) -> None:
-        o.task, o.payload["seconds"] = "sim.race", chance.choice((0.5, 2.0))
-
-    def _token(self, o: Operation, _: Random) -> None:
-        o.task = "sim.token"
-        o.output = lambda value: value[0] or value[1] is None
-
-    def _pair(self, o: Operation, _: Random) -> None:
-        o.task = "sim.pair"
-        o.output = lambda value: value == [True, True]
-
-    def _spawn(self, o: Operation, chance: Random) -> None:
-        o.task, o.payload["children"] = "sim.spawn", chance.randrange(1, 5)
-        o.output = lambda value: len(set(value)) == o.payload["children"]
-
-    def _long(self, o: Operation, chance: Random) -> None:
-        o.payload["seconds"] = chance.choice((20.0, 45.0, 100.0))
-
-    def _delay(self, o: Operation, chance: Random) -> None:
-        o.options["delay"] = f"{chance.choice((2, 15))}s"
-
-    def _ttl(self, o: Operation, chance: Random) -> None:
-        o.options["ttl"] = chance.choice((1, 10))
-        o.statuses = {"COMPLETED", "EXPIRED"}
-
-    def _idempotent(self, o: Operation, chance: Random) -> None:
-        o.payload["key"] = o.options["idempotencyKey"] = f"key{chance.randrange(2)}"
-        o.output = lambda _: True  # of whoever came first
-
-    def _debounce(self, o: Operation, chance: Random) -> None:
-        o.options["debounce"] = {"key": "d", "delay": "20s"}
-        o.output = lambda _: True  # of whoever came first
-
-    def _batch_call(self, o: Operation, chance: Random) -> None:
-        o.payload["items"] = chance.randrange(1, 6)
-
-    def _unknown(self, o: Operation, _: Random) -> None:
-        o.task, o.statuses = "sim.nobody", {"PENDING_VERSION"}
 
     # ---- doing it
 
@@ -209,10 +117,17 @@ class Workload:
 
     async def _type(self, o: Operation) -> None:
         """Again and again, each time before or after it would have begun."""
-        await self._trigger(o)
-        for _ in range(self.chance.randrange(3)):
+        await self._type_once(o, 0)
+        for i in range(self.chance.randrange(3)):
             await asyncio.sleep(self.chance.choice((2.0, 9.0, 18.0)))
-            await self._trigger(o)
+            await self._type_once(o, i + 1)
+
+    async def _type_once(self, o: Operation, i: int) -> None:
+        o.payload["typed"], name, asked_at = i, f"{o.name}/{i}", self.world.wall_ms()
+        self._debounced.asks(name)
+        await self._trigger(o)
+        assert o.run_id is not None
+        self._debounced.answered(o.options["debounce"], Typed(name, o.run_id, asked_at, self.world.wall_ms()))
 
     async def _with_token(self, o: Operation) -> None:
         timeout = self.chance.choice((None, "5s", "30s"))
@@ -309,6 +224,9 @@ class Workload:
             ]
             if len(kept) > 1:
                 self._wrong(f"I2: key {key} was answered with {kept}")
+        if self.world.has_steady_clock:
+            for text in self._debounced.wrong(tx, self.clock_ms):
+                self._wrong(text)
         self._check_ticks(tx)
         self._check_ledger(tx)
 

@@ -71,7 +71,7 @@ async def _broken(folder: Path, cluster: Cluster, nemesis: Nemesis, meter: Meter
     plan = Plan(operations=round(rate * seconds * TRIGGERING), seconds=seconds, kinds=MIX, cancels=0.05)
     client = DoublingClient(Address(f"http://127.0.0.1:{cluster.balancer.port}", cluster.key))
     world = World(arguments.seed, plan, client)
-    workload = TortureWorkload(world)  # type: ignore[arg-type]
+    workload = TortureWorkload(world)
     if not arguments.calm:
         nemesis.start(seconds)
     work, telling = asyncio.create_task(workload.run()), asyncio.create_task(_tell(workload, nemesis))

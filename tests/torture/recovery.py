@@ -2,8 +2,8 @@
 
 Of a killed worker or executor: from the kill to the next start of the code of each run that *executed* there, as the database's
 history tells; a run that waited held no slot, lost nothing, and goes on when its wait is over. The targets are for one thing broken:
-kills while connections to servers were broken, too, and runs whose next worker was lost before their code began, are only in the
-figures of all.
+kills while connections to servers were broken, too, or servers killed around a restart of the database, and runs whose next worker was
+lost before their code began, are only in the figures of all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.torture import ledger
 from tests.torture.nemesis import Kills
 
 EXECUTING = frozenset(execution.value for execution in HOLDS_SLOT)
+RESTART_SECONDS = 10.0  # around a restart of the database no server answers
 RATE_SECONDS = 20.0  # before a restart, whose rate is the normal one
 SLOWEST = 5  # are told in full
 CLAIMS = ("started", "continued")
@@ -103,12 +104,14 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
                 figures[name] = summary([loss.seconds for loss in some])
         told += [str(loss) for loss in reversed(losses[-SLOWEST:])]
     times = sorted(answered)
-    for what in ("server killed", "database restarted"):
-        if found := _next(kills.at.get(what, []), times):
+    killed, restarted = kills.at.get("server killed", []), kills.at.get("database restarted", [])
+    alone = [at for at in killed if not any(-RESTART_SECONDS < at - other < RESTART_SECONDS for other in restarted)]
+    for what, moments in (("server killed", alone), ("server killed, all", killed), ("database restarted", restarted)):
+        if found := _next(moments, times):
             figures[f"{what} → next answer"] = summary(found)
     changes = sorted(change.at for some in past.changes.values() for change in some)
     last = times[-1] - RATE_SECONDS if times else 0.0  # then nothing more is triggered, and the rate falls by itself
-    if normal := [_until_normal(changes, at) for at in kills.at.get("database restarted", []) if at < last]:
+    if normal := [_until_normal(changes, at) for at in restarted if at < last]:
         figures["database restarted → normal rate"] = summary(normal)
     return figures, told
 

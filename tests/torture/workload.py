@@ -49,7 +49,8 @@ class TortureWorkload(Workload):
 
     def _debounce(self, o: Operation, chance: random.Random) -> None:
         super()._debounce(o, chance)
-        o.options["debounce"]["key"] = f"d{chance.randrange(20)}"
+        number = chance.randrange(20)
+        o.options["debounce"] |= {"key": f"d{number}", "mode": "trailing" if number % 2 else "leading"}
 
     def _plain(self, o: Operation, chance: random.Random) -> None:
         o.options["priority"] = chance.choice((0, 0, 5, 30))

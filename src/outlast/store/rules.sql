@@ -97,6 +97,11 @@ LEFT JOIN journal j ON j.run_id = r.id AND j.journal = r.journal AND j.seq IS NO
 GROUP BY r.id, r.journal, r.next_seq
 HAVING count(j.id) <> r.next_seq OR COALESCE(max(j.seq), -1) + 1 <> r.next_seq OR count(DISTINCT j.seq) <> count(j.id);
 
+-- ---- I18
+
+-- rule: a run's last change has its event
+SELECT r.id, r.snapshot FROM runs r WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.run_id = r.id AND e.n = r.snapshot);
+
 -- ---- ends
 
 -- rule: a final status and the end go together
