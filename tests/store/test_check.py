@@ -37,6 +37,7 @@ DAMAGE = {
     "a token that is waited for knows its waiter": "DELETE FROM edges",
     "a token with a timeout has its timer": "DELETE FROM timers WHERE kind = 'token'",
     "completions are numbered without a gap": "UPDATE runs SET next_seq = next_seq + 1 WHERE execution = 'SUSPENDED'",
+    "a run's last change has its event": "UPDATE runs SET snapshot = snapshot + 1",
     "a final status and the end go together": "UPDATE runs SET status = 'WAITING' WHERE execution = 'FINISHED'",
     "a run that is over holds nothing": "UPDATE runs SET held_by = 's' WHERE execution = 'FINISHED'",
     "a run has its data": "DELETE FROM run_data",
