@@ -100,7 +100,8 @@ HAVING count(j.id) <> r.next_seq OR COALESCE(max(j.seq), -1) + 1 <> r.next_seq O
 -- ---- I18
 
 -- rule: a run's last change has its event
-SELECT r.id, r.snapshot FROM runs r WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.run_id = r.id AND e.n = r.snapshot);
+-- or it has none any more: events go by their age
+SELECT r.id, r.snapshot, max(e.n) FROM runs r JOIN events e ON e.run_id = r.id GROUP BY r.id, r.snapshot HAVING max(e.n) <> r.snapshot;
 
 -- ---- ends
 
