@@ -294,8 +294,9 @@ class Workload(Kinds):
         return self._has_poisoned(tx, o)
 
     def _has_poisoned(self, tx: Connection, o: Operation) -> bool:
-        """Three workers were killed under it, or under a run below it."""
-        return (tx.all("SELECT max(losses) FROM runs WHERE id = :id OR root_id = :id", id=o.run_id)[0][0] or 0) >= 3
+        """Three workers were killed under it, or under a run below it; or two, and then the process it had for itself."""
+        sql = "SELECT 1 FROM runs WHERE (id = :id OR root_id = :id) AND (losses >= 3 OR (losses = 2 AND status = 'CRASHED')) LIMIT 1"
+        return bool(tx.all(sql, id=o.run_id))
 
     def _check_ledger(self, tx: Connection) -> None:
         ledger = self.world.ledger
