@@ -137,6 +137,12 @@ def _nothing() -> Any:
     return AppendLogs(lines=[])
 
 
+async def somebody_waits(connection: psycopg.Connection[Any], kind: str) -> None:
+    """PostgreSQL tells nobody: it has to be asked."""
+    while not connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = %s", (kind,)).fetchone():
+        await asyncio.sleep(0.005)
+
+
 async def test_a_claim_that_waited_for_another_server_is_dated_after_what_that_wrote(postgres: Address) -> None:
     """A run was shown to have started before its delay was over."""
     async with open_house(postgres) as first, another(postgres, first, 1) as second:
@@ -146,8 +152,7 @@ async def test_a_claim_that_waited_for_another_server_is_dated_after_what_that_w
         with psycopg.connect(postgres.url) as connection:  # another claim
             connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (ADVISORY_CLASS, 1))
             claiming = asyncio.create_task(second.claim())
-            while not connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'").fetchone():
-                await asyncio.sleep(0.005)
+            await somebody_waits(connection, "advisory")
             first.clock.advance(seconds=1)
             await first.upkeep.timers()
         [claimed] = await claiming
@@ -163,8 +168,7 @@ async def test_a_lane_that_is_made_while_a_flush_waits_for_its_base_is_claimed_f
             connection.execute(f'SELECT id FROM "{postgres.schema}".lanes ORDER BY id LIMIT 1 FOR UPDATE'.encode())
             first.free = 3
             cancelling = asyncio.create_task(cancel_and_look(first, old))
-            while not connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").fetchone():
-                await asyncio.sleep(0.005)
+            await somebody_waits(connection, "transactionid")
             pinned = await second.trigger("b", locked_version=version)
         assert await cancelling == 2
         assert [c.run.id for c in first.claimed] == [pinned]

@@ -294,8 +294,14 @@ class Workload(Kinds):
         return self._has_poisoned(tx, o)
 
     def _has_poisoned(self, tx: Connection, o: Operation) -> bool:
-        """Three workers were killed under it, or under a run below it; or two, and then the process it had for itself."""
-        sql = "SELECT 1 FROM runs WHERE (id = :id OR root_id = :id) AND (losses >= 3 OR (losses = 2 AND status = 'CRASHED')) LIMIT 1"
+        """Three workers were killed under it, or a run below it; or two, and then, at its last attempt, the process it had for itself.
+
+        Whoever is taken for poison after two is not excused: that is another event.
+        """
+        sql = (
+            "SELECT 1 FROM runs r WHERE (r.id = :id OR r.root_id = :id) AND (r.losses >= 3 OR (r.losses = 2 AND r.status = 'CRASHED'"
+            " AND EXISTS (SELECT 1 FROM events e WHERE e.run_id = r.id AND e.n = r.snapshot AND e.kind LIKE '%failed')))"
+        )
         return bool(tx.all(sql, id=o.run_id))
 
     def _check_ledger(self, tx: Connection) -> None:

@@ -106,9 +106,14 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
     times = sorted(answered)
     killed, restarted = kills.at.get("server killed", []), kills.at.get("database restarted", [])
     alone = [at for at in killed if not any(-RESTART_SECONDS < at - other < RESTART_SECONDS for other in restarted)]
-    for what, moments in (("server killed", alone), ("server killed, all", killed), ("database restarted", restarted)):
+    answers = {
+        "server killed → next answer": alone,
+        "server killed → next answer, all": killed,
+        "database restarted → next answer": restarted,
+    }
+    for name, moments in answers.items():
         if found := _next(moments, times):
-            figures[f"{what} → next answer"] = summary(found)
+            figures[name] = summary(found)
     changes = sorted(change.at for some in past.changes.values() for change in some)
     last = times[-1] - RATE_SECONDS if times else 0.0  # then nothing more is triggered, and the rate falls by itself
     if normal := [_until_normal(changes, at) for at in restarted if at < last]:

@@ -20,7 +20,7 @@ def _seconds(what: str) -> Callable[[Found], str]:
         figures = report["recovery"]
         if what not in figures:
             return "–"
-        everything = figures.get(f"{what}, all") or figures.get(what.replace(" →", ", all →"))
+        everything = figures.get(f"{what}, all")
         text = f"{figures[what]['p50']:.2g} / {figures[what]['p99']:.2g} s"
         return text if everything is None else f"{text} ({everything['p99']:.2g} s)"
 
