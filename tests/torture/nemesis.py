@@ -18,6 +18,7 @@ from tests.torture.cluster import Cluster
 RECONNECT_SECONDS = 3.0  # until workers are connected to another server
 STOP_SECONDS = 15.0
 CUT_SECONDS = 10.0
+BEFORE_SECONDS, AFTER_SECONDS = 15.0, 3.0
 
 
 @dataclass(slots=True)
@@ -38,6 +39,14 @@ class Kills:
 
     def were_broken(self, at: float, pids: Sequence[int]) -> bool:
         return any(begin <= at + 1.0 and at <= end and (who is None or who in pids) for begin, end, who in self.spans)
+
+    def alone(self, at: float) -> bool:
+        """Nothing else kept any client or server from another: what is done itself is noted just before its own span begins."""
+        return not any(begin <= at + 1.0 and at <= end and who is None for begin, end, who in self.spans if not 0.0 <= begin - at < 0.1)
+
+    def around(self, at: float) -> str:
+        near = sorted((time - at, what) for what, times in self.at.items() for time in times if -BEFORE_SECONDS < time - at < AFTER_SECONDS)
+        return ", ".join(f"{what} {seconds:+.2f}" for seconds, what in near)
 
 
 class Nemesis:
@@ -64,6 +73,7 @@ class Nemesis:
                 ("database connection killed", 5, self.kill_backend),
                 ("partition", 60, self.partition),
                 ("server cut off from its database", 120, self.cut_off),
+                ("server stopped", 120, self.freeze_server),
             ]
         self._tasks = [asyncio.create_task(self._often(*part)) for part in plan]
         once: list[tuple[str, Callable[[], Awaitable[None]]]] = [("new code deployed", self.cluster.deploy)]
@@ -75,10 +85,10 @@ class Nemesis:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for worker in self.cluster.workers:
-            for pid in (worker.pid, *self.cluster.executors(worker)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+        executors = [pid for worker in self.cluster.workers for pid in self.cluster.executors(worker)]
+        for pid in [process.pid for process in (*self.cluster.servers.values(), *self.cluster.workers)] + executors:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         await self.cluster.fill_up()
 
     async def _restart_database(self) -> None:
@@ -132,6 +142,17 @@ class Nemesis:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal_)
                 await asyncio.sleep(seconds)
+
+    async def freeze_server(self) -> None:
+        """For less or more than PostgreSQL lets it keep its locks."""
+        if self.cluster.servers:
+            server = random.choice(list(self.cluster.servers.values()))
+            still = random.uniform(2, 20)
+            self.kills.breaks(still + RECONNECT_SECONDS)
+            os.kill(server.pid, signal.SIGSTOP)
+            await asyncio.sleep(still)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGCONT)
 
     async def drain_worker(self) -> None:
         if self.cluster.workers:

@@ -2,8 +2,8 @@
 
 Of a killed worker or executor: from the kill to the next start of the code of each run that *executed* there, as the database's
 history tells; a run that waited held no slot, lost nothing, and goes on when its wait is over. The targets are for one thing broken:
-kills while connections to servers were broken, too, or servers killed around a restart of the database, and runs whose next worker was
-lost before their code began, are only in the figures of all.
+kills while connections were broken, too (partitions, resets, a restart of the database), and runs whose next worker was lost before
+their code began, are only in the figures of all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from tests.torture import ledger
 from tests.torture.nemesis import Kills
 
 EXECUTING = frozenset(execution.value for execution in HOLDS_SLOT)
-RESTART_SECONDS = 10.0  # around a restart of the database no server answers
 RATE_SECONDS = 20.0  # before a restart, whose rate is the normal one
 SLOWEST = 5  # are told in full
 CLAIMS = ("started", "continued")
@@ -105,9 +104,10 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
         told += [str(loss) for loss in reversed(losses[-SLOWEST:])]
     times = sorted(answered)
     killed, restarted = kills.at.get("server killed", []), kills.at.get("database restarted", [])
-    alone = [at for at in killed if not any(-RESTART_SECONDS < at - other < RESTART_SECONDS for other in restarted)]
+    waited = sorted(((seconds, at) for at in killed for seconds in _next([at], times)), reverse=True)
+    told += [f"server killed, the next answer came after {seconds:.2f} s: {kills.around(at)}" for seconds, at in waited[:SLOWEST]]
     answers = {
-        "server killed → next answer": alone,
+        "server killed → next answer": [at for at in killed if kills.alone(at)],
         "server killed → next answer, all": killed,
         "database restarted → next answer": restarted,
     }

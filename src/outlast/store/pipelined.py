@@ -67,6 +67,7 @@ class PipelinedConnection:
         self._prepared: dict[Prepared, bytes] = {}
         self._names = 0
         self._sent: deque[Statement] = deque()  # and not read yet
+        self._is_begun = False
         self._counted: list[Expected] = []  # by the statement itself
         self._looked_at: list[Expected] = []  # before the commit
         self._bulk: dict[tuple[Any, ...], str] = {}  # statements of many rows, by what they do
@@ -85,6 +86,7 @@ class PipelinedConnection:
         self._counted.clear()
         self._looked_at.clear()
         self.send("BEGIN")
+        self._is_begun = True
 
     def commit(self) -> None:
         """All that was sent must have touched what it should, before anything is committed."""
@@ -94,10 +96,12 @@ class PipelinedConnection:
             if (found := sum(statement.count for statement in expected.statements)) != expected.rows:
                 raise expected.broken(str(found))
         self.send("COMMIT")
+        self._is_begun = False
         self.sync()
 
     def roll_back(self) -> None:
         """Whatever state it is in."""
+        self._is_begun = False
         with suppress(self._connection.Error):  # what failed has ended the pipeline until here
             self.sync()
         self.send("ROLLBACK")
@@ -199,8 +203,13 @@ class PipelinedConnection:
         return name
 
     def _read(self, statement: Statement) -> list[Row]:
+        """In a transaction by a sync: only then does PostgreSQL count how long it hears no more. A single statement would end there."""
         if not statement.is_read:
-            self._libpq.send_flush_request()
+            if self._is_begun:
+                self._libpq.pipeline_sync()
+                self._sent.append(Statement())
+            else:
+                self._libpq.send_flush_request()
             self._flush()
             while self._sent:  # all of them are answered in one go
                 self._read_one()

@@ -20,9 +20,18 @@ _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 CHANNEL = "outlast_wake"
 CLOCK_QUESTIONS = 3
 _TIMEOUTS = {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "60s"}
-# the committer only looks rows up by key: a plan made while the tables were small must not read them whole when they are large
-_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "plan_cache_mode": "force_generic_plan"}
-# a network that swallows everything is noticed in about ten seconds, instead of a quarter of an hour
+_COMMITTER = {
+    # it only looks rows up by key: a plan made while the tables were small must not read them whole when they are large
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    # a server that stands still in a transaction keeps the others from what it locked: for less than they wait for a lock
+    "idle_in_transaction_session_timeout": "5s",
+}
+# a network that swallows everything is noticed in about ten seconds, instead of a quarter of an hour; by PostgreSQL too, which keeps
+# the locks of a server whose machine has lost its power
+_NETWORK_THERE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3", "tcp_user_timeout": "10000"}
 _NETWORK: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 5,
@@ -72,7 +81,7 @@ class Postgres:
     def connect(self, settings: Mapping[str, str] = {}) -> psycopg.Connection[Row]:
         if self.is_pooled:  # its settings come with each transaction
             return self._psycopg.connect(self._url, autocommit=True, prepare_threshold=None, **_NETWORK)
-        options = " ".join(f"-c {name}={value}" for name, value in self._settings(settings).items())
+        options = " ".join(f"-c {name}={value}" for name, value in {**_NETWORK_THERE, **self._settings(settings)}.items())
         return self._psycopg.connect(self._url, autocommit=True, options=options, **_NETWORK)
 
     def _finds_pooler(self) -> bool:
@@ -105,14 +114,14 @@ class Postgres:
     def transaction(self) -> Generator[PipelinedConnection]:
         with self._writing() as connection:
             connection.begin()
-            self._set(connection, _BY_KEY)
+            self._set(connection, _COMMITTER)
             yield connection
             connection.commit()
 
     @contextmanager
     def single(self) -> Generator[PipelinedConnection]:
         with self._writing() as connection:
-            self._set(connection, _BY_KEY)
+            self._set(connection, _COMMITTER)
             yield connection
             connection.sync()
 
@@ -135,7 +144,7 @@ class Postgres:
 
     def _connected(self) -> PipelinedConnection:
         if self._writer is None or self._writer.closed:
-            self._writer = PipelinedConnection(self.connect(_BY_KEY), prepares=not self.is_pooled)
+            self._writer = PipelinedConnection(self.connect(_COMMITTER), prepares=not self.is_pooled)
         return self._writer
 
     def _roll_back(self) -> None:
