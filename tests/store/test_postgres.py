@@ -38,6 +38,7 @@ def test_a_server_that_stands_still_in_a_transaction_gives_its_locks_back(postgr
             assert tx.all(HELD) == [(1,)]
             with other.transaction() as late:
                 assert late.all(HELD) == [(1,)]
+            tx.all("SELECT 1")
 
     try:
         with other.transaction() as tx:

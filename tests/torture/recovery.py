@@ -103,7 +103,10 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
                 figures[name] = summary([loss.seconds for loss in some])
         told += [str(loss) for loss in reversed(losses[-SLOWEST:])]
     times = sorted(answered)
-    killed, restarted = kills.at.get("server killed", []), kills.at.get("database restarted", [])
+    last = (
+        times[len(times) * 99 // 100] - RATE_SECONDS if times else 0.0
+    )  # then little or nothing is triggered, and the rate falls by itself
+    killed, restarted = ([at for at in kills.at.get(what, []) if at < last] for what in ("server killed", "database restarted"))
     waited = sorted(((seconds, at) for at in killed for seconds in _next([at], times)), reverse=True)
     told += [f"server killed, the next answer came after {seconds:.2f} s: {kills.around(at)}" for seconds, at in waited[:SLOWEST]]
     answers = {
@@ -115,8 +118,7 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
         if found := _next(moments, times):
             figures[name] = summary(found)
     changes = sorted(change.at for some in past.changes.values() for change in some)
-    last = times[-1] - RATE_SECONDS if times else 0.0  # then nothing more is triggered, and the rate falls by itself
-    if normal := [_until_normal(changes, at) for at in restarted if at < last]:
+    if normal := [_until_normal(changes, at) for at in restarted]:
         figures["database restarted → normal rate"] = summary(normal)
     return figures, told
 

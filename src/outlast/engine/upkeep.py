@@ -14,7 +14,7 @@ from outlast.engine.engine import Engine
 from outlast.engine.view import WAIT_TIMER
 from outlast.model.bulk import StepBulk
 from outlast.model.flow import Admit, Backfill, Fire, RateOpens, ReopenQueue
-from outlast.model.limits import LEASE_MS, STREAMS_KEPT_MS, TICKS_KEPT_MS, UPKEEP_MS
+from outlast.model.limits import HEARTBEAT_MS, LEASE_MS, STREAMS_KEPT_MS, TICKS_KEPT_MS, UPKEEP_MS
 from outlast.model.requests import AbortBatch, CancelChildren, CloseSession, DropWork, Due, Lose, Unpark, WaitOver
 from outlast.model.token import TimeOutToken
 from outlast.store import bulk as bulk_store
@@ -30,7 +30,7 @@ log = logging.getLogger("outlast.upkeep")
 
 STEP = 200  # rows a step looks at
 IDLE_LANE_MS = 3_600_000  # a concurrency key that nobody used for an hour leaves nothing behind
-AWAY_MS = 2 * UPKEEP_MS + 5_000  # a look at leases that comes so late had no database, or no processor
+AWAY_MS = 2 * UPKEEP_MS + 5_000  # when all looks at leases come so late, there was no database, or no processor
 JUMP_MS = 5_000  # clocks are slewed by less; leases have five seconds of safety
 CHECK_MS = 60_000  # the counters are compared with what they count this often: it reads all entries and slots
 BULK_STEPS = 4  # of a bulk action in a round
@@ -212,9 +212,9 @@ class Upkeep:
         if jump > JUMP_MS or await self.engine.read(lambda tx: sessions_store.is_any_beyond(tx, beyond)):
             log.warning("the clock was set: every lease begins anew", extra={"jump_ms": round(jump)})
             await self.engine.write(lambda tx: sessions_store.renew_all(tx, now + LEASE_MS))
-        elif self._last and now - self._last > AWAY_MS:
-            log.warning("this server or its database was away", extra={"away_ms": now - self._last})
-            await self.give_back_time(self._last)
+            await self.forget_time()
+        else:
+            await self.give_back_time(AWAY_MS)
         for session, env_id in await self.engine.read(lambda tx: sessions_store.lapsed(tx, now, STEP)):
             if await self.engine.call(sessions.close_session, CloseSession(session=session, lapsed=True)) is True:
                 log.warning("worker lost: its lease is over", extra={"session": session})
@@ -224,10 +224,23 @@ class Upkeep:
             lost += await self.lose_slots(session)
         return lost
 
-    async def give_back_time(self, since: int | None = None) -> None:
-        """Workers could not renew their leases since then; if nobody knows since when, since the last one that was renewed."""
+    async def give_back_time(self, most_ms: int = HEARTBEAT_MS) -> None:
+        """Workers could not renew their leases while no server looked at them. A server that was away alone gives nothing back: others were
+        there, and each that stood still, was cut off or started anew would keep the dead alive."""
         now = self.engine.clock.wall()
-        await self.engine.write(lambda tx: sessions_store.give_back_time(tx, now, LEASE_MS, since))
+
+        def give(tx: Connection) -> int:
+            if (gone := sessions_store.looked_at_leases(tx, now)) > most_ms:
+                sessions_store.give_back_time(tx, now, LEASE_MS, gone)
+            return gone
+
+        if (gone := await self.engine.write(give)) > most_ms:
+            log.warning("no server had the database for a while: leases run for as much longer", extra={"away_ms": gone})
+
+    async def forget_time(self) -> None:
+        """Nobody outlived the time in which leases were not looked at, who would want it back."""
+        now = self.engine.clock.wall()
+        await self.engine.write(lambda tx: sessions_store.looked_at_leases(tx, now))
 
     async def lose_slots(self, session: str) -> int:
         lost = 0

@@ -119,6 +119,8 @@ class Runtime:
         upkeep = self.upkeep = Upkeep(self.engine)
         if self.options.grace:  # before the first worker comes back
             await upkeep.give_back_time()
+        else:
+            await upkeep.forget_time()
         self._upkeep = asyncio.get_running_loop().create_task(upkeep.run())
         if self.options.retention_days:
             self.engine.spawn(Retention(self.engine, days=self.options.retention_days).run())

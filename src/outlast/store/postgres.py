@@ -226,7 +226,8 @@ class Postgres:
     def _translated(self, error: Exception) -> DatabaseError:
         errors = self._psycopg.errors
         retryable = isinstance(error, (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable))
-        gone = (self._psycopg.OperationalError, self._psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
+        hung_up = (self._psycopg.OperationalError, self._psycopg.InterfaceError, errors.IdleInTransactionSessionTimeout)
+        gone = (*hung_up, errors.ReadOnlySqlTransaction)
         lost = isinstance(error, gone) and not retryable
         return DatabaseError(" ".join(str(error).split()), retryable=retryable or lost, unavailable=lost)
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 import msgspec
 
-from outlast.model.limits import HEARTBEAT_MS
 from outlast.store.database import Connection, Later, Row
 
+LEASES = "leases"
 _COLUMNS = "id, env_id, worker, boot_id, version, server_id, lease_until, state"
 
 
@@ -54,20 +54,22 @@ def lapsed(tx: Connection, before: int, limit: int) -> list[tuple[str, int]]:
     )
 
 
-def give_back_time(tx: Connection, now: int, lease_ms: int, since: int | None) -> None:
-    """Leases that were not over then run for as much longer as nobody could renew them, but no longer than a new one.
+def looked_at_leases(tx: Connection, now: int) -> int:
+    """For how long no server had, in milliseconds: none lived, or none had the database, and nobody could renew a lease."""
+    tx.insert("upkeep", ("duty", "done_at"), [(LEASES, now)], or_ignore=True)
+    [(before,)] = tx.all("SELECT done_at FROM upkeep WHERE duty = :duty {for_update}", duty=LEASES)
+    tx.execute("UPDATE upkeep SET done_at = :now WHERE duty = :duty", now=now, duty=LEASES)
+    return now - before
 
-    Without `since` that is the last time that anybody did. Within a heartbeat nothing is given back: others may have servers, and
-    starts of servers, each with a second more, would keep the dead alive.
-    """
-    rows = tx.all("SELECT id, lease_until FROM sessions WHERE state = 'open' ORDER BY id {for_update}")
-    began = max((row[1] for row in rows), default=now) - lease_ms if since is None else since
-    if now - began > (HEARTBEAT_MS if since is None else 0):
-        tx.execute(
-            "UPDATE sessions SET lease_until = {least}(lease_until + :gone, :longest)"
-            " WHERE state = 'open' AND lease_until >= :began AND lease_until < :longest",
-            gone=now - began, longest=now + lease_ms, began=began,
-        )  # fmt: skip
+
+def give_back_time(tx: Connection, now: int, lease_ms: int, gone: int) -> None:
+    """Leases that were not over `gone` milliseconds ago run for as much longer, but for no longer than a new one."""
+    tx.all("SELECT id FROM sessions WHERE state = 'open' ORDER BY id {for_update}")
+    tx.execute(
+        "UPDATE sessions SET lease_until = {least}(lease_until + :gone, :longest)"
+        " WHERE state = 'open' AND lease_until >= :began AND lease_until < :longest",
+        gone=gone, longest=now + lease_ms, began=now - gone,
+    )  # fmt: skip
 
 
 def is_any_beyond(tx: Connection, longest: int) -> bool:
