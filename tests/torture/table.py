@@ -33,7 +33,7 @@ ROWS: dict[str, Callable[[Found], str]] = {
     "workers that stood still for longer than their lease": _counts("worker stopped for longer than its lease"),
     "stale writes refused": lambda report: f"{report['refused']:,}",
     "the database restarted, its connections cut": _counts("database restarted", "database connection killed"),
-    "servers that stood still, or were cut off from it": _counts("server stopped", "server cut off from its database"),
+    "servers that stood still, or were cut off from the database": _counts("server stopped", "server cut off from its database"),
     "partitions, resets": _counts("partition", "connections reset"),
     "drained: workers, servers; new user code": _counts("worker drained", "server drained", "new code deployed"),
     "executor killed → its runs begin again": _seconds("executor killed → its runs start"),
