@@ -103,9 +103,8 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
                 figures[name] = summary([loss.seconds for loss in some])
         told += [str(loss) for loss in reversed(losses[-SLOWEST:])]
     times = sorted(answered)
-    last = (
-        times[len(times) * 99 // 100] - RATE_SECONDS if times else 0.0
-    )  # then little or nothing is triggered, and the rate falls by itself
+    # after it little or nothing is triggered: nobody waits for an answer, and the rate falls by itself
+    last = times[len(times) * 99 // 100] - RATE_SECONDS if times else 0.0
     killed, restarted = ([at for at in kills.at.get(what, []) if at < last] for what in ("server killed", "database restarted"))
     waited = sorted(((seconds, at) for at in killed for seconds in _next([at], times)), reverse=True)
     told += [f"server killed, the next answer came after {seconds:.2f} s: {kills.around(at)}" for seconds, at in waited[:SLOWEST]]

@@ -238,7 +238,7 @@ class Upkeep:
             log.warning("no server had the database for a while: leases run for as much longer", extra={"away_ms": gone})
 
     async def forget_time(self) -> None:
-        """Nobody outlived the time in which leases were not looked at, who would want it back."""
+        """Nothing is given back of it: the workers died with their server, or all leases begin anew."""
         now = self.engine.clock.wall()
         await self.engine.write(lambda tx: sessions_store.looked_at_leases(tx, now))
 
