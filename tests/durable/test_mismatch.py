@@ -111,10 +111,13 @@ async def test_what_is_left_out_at_the_end_is_said_in_production(address: Addres
 async def test_operations_in_flight_at_a_crash_are_no_mismatch(address: Address, tmp_path: Path) -> None:
     """One scope, many operations at once: those behind may be recorded when those in front are not."""
     order: list[int] = []
+    over = [asyncio.Event() for _ in range(5)]
 
     async def work(n: int) -> int:
-        await asyncio.sleep(0.001 * (5 - n))
+        if n < 4:
+            await over[n + 1].wait()
         order.append(n)
+        over[n].set()
         return n
 
     @task

@@ -16,6 +16,7 @@ import psycopg
 from tests.torture.cluster import Cluster
 
 RECONNECT_SECONDS = 3.0  # until workers are connected to another server
+AWAY_SECONDS = 15.0  # or to the only one: until it lives again, and a worker's pause before its next try is over
 STOP_SECONDS = 15.0
 CUT_SECONDS = 10.0
 BEFORE_SECONDS, AFTER_SECONDS = 15.0, 3.0
@@ -52,16 +53,16 @@ class Kills:
 class Nemesis:
     def __init__(self, cluster: Cluster, restart_database: Callable[[], Awaitable[None]] | None) -> None:
         self.cluster = cluster
+        self.many = len(cluster.servers) > 1
         self.kills = Kills()
         self._restart = restart_database
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, seconds: float) -> None:
-        many = len(self.cluster.servers) > 1
         plan: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
             ("worker killed", 10, self.kill_worker),
             ("executor killed", 12, self.kill_executor),
-            ("server killed", 25 if many else 8, self.kill_server),
+            ("server killed", 25 if self.many else 8, self.kill_server),
             ("worker stopped for longer than its lease", 60, self.freeze_worker),
             ("worker drained", 90, self.drain_worker),
             ("server drained", 90, self.drain_server),
@@ -126,7 +127,7 @@ class Nemesis:
     async def kill_server(self) -> None:
         if self.cluster.servers:
             server = random.choice(list(self.cluster.servers.values()))
-            self.kills.breaks(RECONNECT_SECONDS)
+            self.kills.breaks(RECONNECT_SECONDS if self.many else AWAY_SECONDS)
             server.kill()
             await asyncio.to_thread(server.wait)
             await self._replace()
