@@ -105,8 +105,13 @@ async def stderr_lines() -> AsyncIterator[asyncio.StreamReader]:
 
 def ended(pid: int) -> asyncio.Future[None]:
     """Done when the process has ended, whoever its parent is."""
-    loop, fd = asyncio.get_running_loop(), os.pidfd_open(pid)
+    loop = asyncio.get_running_loop()
     gone: asyncio.Future[None] = loop.create_future()
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:  # and was waited for
+        gone.set_result(None)
+        return gone
 
     def readable() -> None:
         loop.remove_reader(fd)

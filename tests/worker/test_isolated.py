@@ -98,6 +98,21 @@ TASKS = """
     async def said(payload):
         print("cancelled politely")
 
+    @task(id="open.all", isolation="process")
+    async def open_all() -> None:
+        kept = []
+        while True:
+            kept.append(open(os.devnull))
+
+    @task(id="fork.many", isolation="process")
+    def fork_many() -> list[int]:
+        forked = []
+        for _ in range(200):
+            forked.append(os.fork())
+            if forked[-1] == 0:
+                time.sleep(600)
+        return forked
+
     @task(id="kill.group", isolation="process")
     async def kill_group() -> None:
         os.kill(0, signal.SIGKILL)
@@ -202,6 +217,27 @@ async def test_nothing_of_a_run_outlives_its_process(desk: Desk, tmp_path: Path)
         await asyncio.gather(*gone)
         await desk.done(desk.push("kill.group", kind="process"))
         assert (await desk.done(desk.push("pid", kind="process"))).outcome == "ok", "its group was its own"
+
+
+async def test_point_49_a_run_without_a_free_descriptor_fails_alone(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        other = desk.push("polite", kind="process")
+        await desk.until(lambda: desk.lines(other), "its line")
+        end = await desk.done(desk.push("open.all", kind="process"))
+        assert end.error is not None
+        assert (end.outcome, end.error.name) == ("failed", "OSError") and "Too many open files" in end.error.message
+        assert (await desk.done(desk.push("pid", kind="process"))).outcome == "ok"
+        assert not desk.of(Lost)
+
+
+async def test_point_49_a_run_that_forks_on_and_on_is_ended_with_all_it_forked(desk: Desk, tmp_path: Path) -> None:
+    async with working(desk, write_project(tmp_path, isolated=TASKS)):
+        await desk.ready("process")
+        forked = json.loads((await desk.done(desk.push("fork.many", kind="process"))).output or "")
+        assert len(forked) == 200
+        await asyncio.gather(*[ended(pid) for pid in forked])
+        assert (await desk.done(desk.push("pid", kind="process"))).outcome == "ok"
 
 
 async def test_memory_beyond_the_machine_is_named(desk: Desk, tmp_path: Path) -> None:
