@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ class Restartable:
         assert pid is not None
         return pid
 
-    async def restart(self) -> None:
+    async def restart(self, meanwhile: Callable[[], object] = lambda: None, *, orderly: bool = False) -> None:
         async with self._restarting:
             pid = self.pid
-            os.kill(pid, signal.SIGQUIT)
+            os.kill(pid, signal.SIGINT if orderly else signal.SIGQUIT)
             while Path(f"/proc/{pid}").exists():
                 await asyncio.sleep(0.05)
+            await asyncio.to_thread(meanwhile)
             await asyncio.to_thread(self._server.ensure_postgres_running)
 
     async def end(self) -> None:

@@ -213,8 +213,11 @@ def start(view: View, claims: Claims, run: Run, group: Group, env: Environment) 
         return False
     demand = _who(run, group.demands)
     started = view.apply(
-        lifecycle.claim(run, session=demand.session, version=demand.version, pin=not env.is_dev, executor=demand.executor, now=view.now)
-    )
+        lifecycle.claim(
+            run, session=demand.session, version=demand.version, pin=not env.is_dev, executor=demand.executor,
+            generation=view.tx.generation, now=view.now,
+        )
+    )  # fmt: skip
     if isinstance(started, Refusal):
         return False
     view.catalog.remember_parent(started)

@@ -36,6 +36,7 @@ from outlast.model.result import Result, encode_failure
 from outlast.model.run import HOLDS_SLOT, Execution, Run, Status
 
 E = Execution
+GENERATION_EPOCHS = 1 << 20  # more than one run is claimed between two failovers
 
 # from → what may follow; the diagram in docs/internals is rendered from this table, and View.apply asserts it
 TRANSITIONS: Final[dict[Execution, frozenset[Execution]]] = {
@@ -174,17 +175,20 @@ def leave_holder(run: Run, *, now: int) -> Change:
     return Change(moved, "holder away", (ClearTimer(run.due_at), DEQUEUE, ENQUEUE, *timer))
 
 
-def claim(run: Run, *, session: str, version: str, pin: bool, executor: str | None = None, now: int) -> Change | Refusal:
+def claim(
+    run: Run, *, session: str, version: str, pin: bool, executor: str | None = None, generation: int = 0, now: int
+) -> Change | Refusal:
     """A worker with a free slot takes the run and starts it, in one write: attempt + 1 (not if it goes on), epoch + 1.
 
     `pin`: from now on only workers of this version may have the run (development, with one copy of the code, does not pin).
+    `generation`: of the database, higher after a failover. The claims of an earlier one that were lost with it have lower epochs.
     """
     if run.execution is not E.QUEUED:
         return Refusal("not_claimed", f"run {run.id} is {run.status.value}, not QUEUED")
     effects: tuple[Effect, ...] = (ClearTimer(run.due_at),) if run.due_at is not None else ()
     taken = replace(
         run,
-        epoch=run.epoch + 1,
+        epoch=max(run.epoch, generation * GENERATION_EPOCHS) + 1,
         held_by=session,
         executor=executor,
         version=run.version if pin and run.version else version,

@@ -21,6 +21,11 @@ class Connection(Protocol):
 
     @property
     def is_postgres(self) -> bool: ...
+    @property
+    def generation(self) -> int:
+        """Of the database: more after a failover, when commits that were answered may be lost."""
+        ...
+
     def execute(self, sql: str, /, **params: Any) -> int:
         """Rows touched."""
         ...

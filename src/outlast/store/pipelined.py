@@ -72,6 +72,11 @@ class PipelinedConnection:
         self._looked_at: list[Expected] = []  # before the commit
         self._bulk: dict[tuple[Any, ...], str] = {}  # statements of many rows, by what they do
         self._poll = _poll(self._libpq.socket)
+        self.timeline: Answer = lambda: [(1,)]
+
+    @property
+    def generation(self) -> int:
+        return self.timeline()[0][0] - 1
 
     @property
     def closed(self) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 CHANNEL = "outlast_wake"
 CLOCK_QUESTIONS = 3
+_TIMELINE = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
 _TIMEOUTS = {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "60s"}
 _COMMITTER = {
     # it only looks rows up by key: a plan made while the tables were small must not read them whole when they are large
@@ -72,6 +73,7 @@ class Postgres:
             with self.connect() as connection:
                 connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'.encode())
                 rows = connection.execute("SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit')").fetchall()
+                self._timeline = self._asks_timeline(connection)
         except psycopg.Error as error:
             raise DatabaseUnusable(f"cannot reach PostgreSQL: {' '.join(str(error).split())}") from error
         for name, setting in rows:
@@ -95,6 +97,16 @@ class Postgres:
             raise
         return row is None or row[0].strip('"') != self.schema
 
+    def _asks_timeline(self, connection: psycopg.Connection[Row]) -> str:
+        """The question for the timeline, which each promotion of a replica raises by one."""
+        try:
+            connection.execute(_TIMELINE.encode())
+        except self._psycopg.Error:
+            if connection.closed:
+                raise
+            return "SELECT 1"  # its log is not a PostgreSQL's: what shares its storage is never behind
+        return _TIMELINE
+
     def _settings(self, more: Mapping[str, str] = {}) -> dict[str, str]:
         return {"search_path": self.schema, **_TIMEOUTS, **more}
 
@@ -114,16 +126,21 @@ class Postgres:
     def transaction(self) -> Generator[PipelinedConnection]:
         with self._writing() as connection:
             connection.begin()
-            self._set(connection, _COMMITTER)
+            self._configure(connection)
             yield connection
             connection.commit()
 
     @contextmanager
     def single(self) -> Generator[PipelinedConnection]:
         with self._writing() as connection:
-            self._set(connection, _COMMITTER)
+            self._configure(connection)
             yield connection
             connection.sync()
+
+    def _configure(self, connection: PipelinedConnection) -> None:
+        if self.is_pooled:  # to whom it is connected now is the pooler's affair
+            self._set(connection, _COMMITTER)
+            connection.timeline = connection.ask(self._timeline)
 
     @contextmanager
     def _writing(self) -> Generator[PipelinedConnection]:
@@ -145,6 +162,8 @@ class Postgres:
     def _connected(self) -> PipelinedConnection:
         if self._writer is None or self._writer.closed:
             self._writer = PipelinedConnection(self.connect(_COMMITTER), prepares=not self.is_pooled)
+            self._writer.timeline = self._writer.ask(self._timeline)
+            self._writer.sync()
         return self._writer
 
     def _roll_back(self) -> None:
@@ -244,6 +263,10 @@ class PostgresConnection:
     """For reads: each statement sees what is committed when it begins."""
 
     is_postgres = True
+
+    @property
+    def generation(self) -> int:
+        raise NotImplementedError("this connection only reads")
 
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
         self._connection = connection

@@ -106,6 +106,7 @@ class Sqlite:
 
 class SqliteConnection:
     is_postgres = False
+    generation = 0
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
