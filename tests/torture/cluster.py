@@ -20,7 +20,7 @@ from tests.torture.balancer import Balancer
 PROJECT = Path(__file__).parent / "project"
 ROOT = Path(__file__).parents[2]
 OUTLAST = str(Path(sys.executable).parent / "outlast")
-OLD_WORKERS = 2  # stay when new code has been deployed
+OLD_WORKERS = 1 / 3  # stay when new code has been deployed
 NEW_TASK = """from outlast import task
 
 
@@ -48,6 +48,7 @@ class Cluster:
         self.folder = folder
         self.database = database or f"sqlite:///{folder / 'data' / 'outlast.db'}"
         self.wanted = (servers, workers)
+        self._stay = round(workers * OLD_WORKERS)
         self.balancer = Balancer(lost_answers=LOST_ANSWERS)
         self.gates: dict[int, Balancer] = {}  # by a server's port: between it and PostgreSQL
         self.servers: dict[int, subprocess.Popen[bytes]] = {}  # by port
@@ -99,7 +100,7 @@ class Cluster:
     def start_worker(self) -> None:
         """With the new code, once there is one; but runs that have begun keep their version, so some with the old code stay."""
         self._old = {worker.pid for worker in self.workers if worker.pid in self._old}
-        is_old = self.new_code is None or len(self._old) < OLD_WORKERS
+        is_old = self.new_code is None or len(self._old) < self._stay
         project = PROJECT if self.new_code is None or is_old else self.new_code
         # once deployed, a worker with the old code that comes back must not make it the current one again
         promote = ["--no-promote"] if self.new_code is not None and is_old else []
@@ -115,7 +116,7 @@ class Cluster:
         shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "tasks" / "more.py").write_text(NEW_TASK)
         self.new_code = folder
-        leaving = [worker for worker in self.workers if worker.pid in self._old][OLD_WORKERS:]
+        leaving = [worker for worker in self.workers if worker.pid in self._old][self._stay :]
         for worker in leaving:
             self._old.discard(worker.pid)
             worker.terminate()
