@@ -66,3 +66,21 @@ def test_postgresql_notices_that_the_machine_of_a_server_is_gone(postgres_url: s
         }
     finally:
         database.close()
+
+
+def test_point_20_a_database_that_does_not_tell_its_timeline_is_taken_as_it_is(postgres_url: str) -> None:
+    """As one whose replicas share its storage: nothing of it is ever behind."""
+    name = f"silent_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN".encode())
+        connection.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+        try:
+            with psycopg.connect(make_conninfo(postgres_url, dbname=name), autocommit=True) as there:
+                there.execute(b"REVOKE EXECUTE ON FUNCTION pg_current_wal_lsn() FROM PUBLIC")
+            database = Postgres(make_conninfo(postgres_url, dbname=name, user=name))
+            with database.transaction() as tx:
+                assert tx.generation == 0
+            database.close()
+        finally:
+            connection.execute(f"DROP DATABASE {name}".encode())
+            connection.execute(f"DROP ROLE {name}".encode())
