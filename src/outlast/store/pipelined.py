@@ -72,7 +72,7 @@ class PipelinedConnection:
         self._looked_at: list[Expected] = []  # before the commit
         self._bulk: dict[tuple[Any, ...], str] = {}  # statements of many rows, by what they do
         self._poll = _poll(self._libpq.socket)
-        self.timeline: Answer = lambda: [(1,)]
+        self.timeline: Answer = lambda: [(1,)]  # PostgreSQL's, as it was asked
 
     @property
     def generation(self) -> int:
