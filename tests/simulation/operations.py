@@ -79,7 +79,7 @@ class Kinds:
         o.task, o.payload["waits"] = "sim.wait", [chance.choice((0.5, 3.0, 25.0)) for _ in range(chance.randrange(1, 4))]
 
     def _tree(self, o: Operation, chance: Random) -> None:
-        depth, width = chance.choice(((1, 1), (1, 4), (2, 2), (3, 2)))
+        depth, width = chance.choice(((1, 1), (1, 8), (2, 2), (3, 2)))
         o.task = "sim.tree"
         o.payload |= {"depth": depth, "width": width}
         o.output = lambda value: value == width**depth

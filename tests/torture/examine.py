@@ -18,7 +18,14 @@ from tests.torture.workload import TortureWorkload, World
 
 BOUND = 300.0  # seconds after the nemesis until everything must be over
 LEFT_SECONDS = 60.0  # an executor whose worker was killed keeps its lease for half of it
-UNEXPECTED = ("lane counters were wrong", "operation failed", "a round of upkeep failed", "an attempt could not be run")
+UNEXPECTED = (
+    "lane counters were wrong",
+    "operation failed",
+    "a duty of upkeep failed",
+    "a work item failed",
+    "the rows of an operation kept moving",
+    "an attempt could not be run",
+)
 REFUSED = "a stale write was refused"
 
 

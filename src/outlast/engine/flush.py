@@ -77,14 +77,16 @@ class Flusher:
             left = calls  # a whole flush finds out what it was
         if calls and not left and not look:
             return Outcome()
-        calls, wants = left, Rows()
-        for rerun in range(RERUNS + 1):
+        calls, wants, rerun = left, Rows(), 0
+        while rerun <= RERUNS:
             try:
                 return self._once(calls, demands(), wants, look)
             except NeedsLock as needed:
-                wants.add(needed.rows)
+                is_more = wants.add(needed.rows)
+                # one operation may find the rows of many runs one after the other: what it finds anew is no sign that they move
+                rerun += len(calls) != 1 or not is_more
             except Again:
-                pass
+                rerun += 1
             except DatabaseError as error:
                 if error.unavailable and not error.retryable:
                     return self._refuse(calls, error)
@@ -92,10 +94,12 @@ class Flusher:
                     return self._bisect(calls, demands, error)
                 if rerun == RERUNS:
                     return self._refuse(calls, error)
-                self.pause(_jitter.uniform(0.001, 0.02) * (rerun + 1))
+                rerun += 1
+                self.pause(_jitter.uniform(0.001, 0.02) * rerun)
             except Exception as error:
                 return self._bisect(calls, demands, error)
         if len(calls) == 1:
+            log.warning("the rows of an operation kept moving", extra={"operation": calls[0].operation.name})
             return self._refuse(calls, DatabaseError("the rows of this operation kept moving", retryable=True))
         return self._halves(calls, demands)
 

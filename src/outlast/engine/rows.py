@@ -30,9 +30,15 @@ class Rows(msgspec.Struct):
     gates: set[Gate] = set()
     debounced: set[DebounceKey] = set()
 
-    def add(self, other: Rows) -> None:
+    def add(self, other: Rows) -> bool:
+        """Whether any of them is new."""
+        before = len(self)
         for name in self.__struct_fields__:
             getattr(self, name).update(getattr(other, name))
+        return len(self) > before
+
+    def __len__(self) -> int:
+        return sum(len(getattr(self, name)) for name in self.__struct_fields__)
 
 
 class NeedsLock(Exception):

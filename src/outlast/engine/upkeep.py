@@ -36,6 +36,7 @@ CHECK_MS = 60_000  # the counters are compared with what they count this often: 
 BULK_STEPS = 4  # of a bulk action in a round
 FIRES = 50  # schedules in one flush: on SQLite the loop stands still for it, some 30 ms
 SCHEDULE_STEPS = 20  # of so many schedules in a round; the other duties wait for it
+WORK_PAUSE_MS = 5_000  # before a work item that failed is tried again
 TIMER_MS = 1_000  # how late a timer may be noticed when nothing announces it
 
 
@@ -51,23 +52,25 @@ class Upkeep:
         next_slow = next_check = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            try:
-                await self.timers()
-                await self.schedules()
-                await self.work()
-                if loop.time() >= next_slow:
-                    await self.sessions()
-                    await self.parked()
-                    await self.expired()
-                    if loop.time() >= next_check:
-                        await self.check()
-                        next_check = loop.time() + CHECK_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
-                    next_slow = loop.time() + UPKEEP_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
-            except DatabaseError as error:
-                log.warning("upkeep waits for the database", extra={"error": str(error)})
-            except Exception:  # a defect of ours in one duty must not end all the others
-                log.exception("a round of upkeep failed")
+            is_there = await self.do(self.timers, self.schedules, self.work)
+            if is_there and loop.time() >= next_slow and await self.do(self.sessions, self.parked, self.expired):
+                next_slow = loop.time() + UPKEEP_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
+                if loop.time() >= next_check and await self.do(self.check):
+                    next_check = loop.time() + CHECK_MS / 1_000 * (0.8 + 0.2 * self.engine.chance.uniform())
             await self._rest()
+
+    async def do(self, *duties: Callable[[], Awaitable[object]]) -> bool:
+        """Whether the database was there for all of them. What one raises ends no other: of a defect of ours, only its own duty dies."""
+        for duty in duties:
+            try:
+                await duty()
+            except DatabaseError as error:
+                log.warning("upkeep waits for the database", extra={"duty": duty.__name__, "error": str(error)})
+                if error.unavailable:
+                    return False
+            except Exception:
+                log.exception("a duty of upkeep failed", extra={"duty": duty.__name__})
+        return True
 
     async def _rest(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -120,34 +123,44 @@ class Upkeep:
         return self.engine.submit(due.due, Due(run_id=ref, due_at=due_at), bulk=True)
 
     async def work(self) -> int:
-        """Durable work items: cascades, and runs that waited for a version."""
+        """Durable work items: cascades, and runs that waited for a version. One that fails is tried again later, and holds up no other."""
         now, done = self.engine.clock.now(), 0
         for work_id, kind, ref in await self.engine.read(lambda tx: timers.due_work(tx, now, STEP)):
             done += 1
-            match kind:
-                case "cancel_children":
-                    await self._cancel_children(work_id, ref)
-                case durable.CANCEL_BATCH | durable.CANCEL_FAILED_BATCH:
-                    await self._cancel_batch(work_id, ref, for_attempt=kind == durable.CANCEL_FAILED_BATCH)
-                case "unpark":
-                    await self._unpark(work_id, int(ref))
-                case "reopen":
-                    env_id, queue_id = ref.split(":")
-                    await self.engine.call(queues.reopen_queue, ReopenQueue(env_id=int(env_id), queue_id=int(queue_id), work_id=work_id))
-                case "gate":
-                    env_id, _, name = ref.partition(":")
-                    await self.engine.call(gates.admit, Admit(work_id=work_id, env_id=int(env_id), name=name))
-                case "bulk":
-                    env_id, _, bulk_id = ref.partition(":")
-                    await self._bulk(work_id, int(env_id), bulk_id)
-                case "backfill":
-                    env_id, schedule_id, after, until = ref.split(":")
-                    item = Backfill(env_id=int(env_id), schedule_id=schedule_id, after=int(after), until=int(until), work_id=work_id)
-                    await self.engine.call(schedules.backfill, item, bulk=True)
-                case _:
-                    log.error("unknown work item", extra={"kind": kind, "id": work_id})
-                    await self.engine.call(due.drop_work, DropWork(work_id=work_id))
+            try:
+                await self._work(work_id, kind, ref)
+            except Exception as error:
+                if isinstance(error, DatabaseError) and error.unavailable:
+                    raise
+                level = logging.WARNING if isinstance(error, DatabaseError) else logging.ERROR
+                log.log(level, "a work item failed, and is tried again later", extra={"kind": kind, "ref": ref}, exc_info=error)
+                await self.engine.write(partial(timers.put_off_work, id=work_id, until=now + WORK_PAUSE_MS))
         return done
+
+    async def _work(self, work_id: str, kind: str, ref: str) -> None:
+        match kind:
+            case "cancel_children":
+                await self._cancel_children(work_id, ref)
+            case durable.CANCEL_BATCH | durable.CANCEL_FAILED_BATCH:
+                await self._cancel_batch(work_id, ref, for_attempt=kind == durable.CANCEL_FAILED_BATCH)
+            case "unpark":
+                await self._unpark(work_id, int(ref))
+            case "reopen":
+                env_id, queue_id = ref.split(":")
+                await self.engine.call(queues.reopen_queue, ReopenQueue(env_id=int(env_id), queue_id=int(queue_id), work_id=work_id))
+            case "gate":
+                env_id, _, name = ref.partition(":")
+                await self.engine.call(gates.admit, Admit(work_id=work_id, env_id=int(env_id), name=name))
+            case "bulk":
+                env_id, _, bulk_id = ref.partition(":")
+                await self._bulk(work_id, int(env_id), bulk_id)
+            case "backfill":
+                env_id, schedule_id, after, until = ref.split(":")
+                item = Backfill(env_id=int(env_id), schedule_id=schedule_id, after=int(after), until=int(until), work_id=work_id)
+                await self.engine.call(schedules.backfill, item, bulk=True)
+            case _:
+                log.error("unknown work item", extra={"kind": kind, "id": work_id})
+                await self.engine.call(due.drop_work, DropWork(work_id=work_id))
 
     async def _bulk(self, work_id: str, env_id: int, bulk_id: str) -> None:
         """Some steps of a bulk action; the rest at the next look, so that it holds up nothing else."""

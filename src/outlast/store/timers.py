@@ -45,6 +45,10 @@ def remove_work(tx: Connection, rows: Sequence[tuple[str]]) -> None:
     tx.delete("work", ["id"], rows)
 
 
+def put_off_work(tx: Connection, id: str, until: int) -> None:
+    tx.execute("UPDATE work SET run_after = :until, tries = tries + 1 WHERE id = :id", id=id, until=until)
+
+
 def due_work(tx: Connection, now: int, limit: int) -> list[tuple[str, str, str]]:
     """(id, kind, ref)"""
     rows = tx.all("SELECT id, kind, ref FROM work WHERE run_after <= :now ORDER BY run_after LIMIT :limit", now=now, limit=limit)

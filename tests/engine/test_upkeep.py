@@ -1,0 +1,46 @@
+"""The duties of upkeep: what goes wrong in one is no reason to leave the others undone."""
+
+from __future__ import annotations
+
+from outlast.store import timers
+from outlast.store.database import DatabaseError
+from tests.engine.house import House
+
+
+async def test_a_work_item_that_fails_holds_up_no_other_and_is_tried_again(house: House) -> None:
+    await house.work("t")
+    bad = ("work_1", "unpark", "no number", house.clock.now())
+    await house.engine.write(lambda tx: timers.add_work(tx, [bad, ("work_2", "cancel_children", "run_none", house.clock.now())]))
+
+    async def left() -> list[tuple[str, int]]:
+        return await house.engine.read(lambda tx: tx.all("SELECT id, tries FROM work"))
+
+    assert await house.upkeep.work() == 2
+    assert await left() == [("work_1", 1)]
+    assert await house.upkeep.work() == 0
+    await house.later(seconds=5)
+    assert await left() == [("work_1", 2)]
+
+
+async def test_a_duty_that_fails_ends_no_other_unless_the_database_is_away(house: House) -> None:
+    done: list[str] = []
+
+    async def defective() -> None:
+        done.append("defective")
+        raise KeyError("a defect")
+
+    async def in_doubt() -> None:
+        done.append("in doubt")
+        raise DatabaseError("deadlock", retryable=True)
+
+    async def away() -> None:
+        done.append("away")
+        raise DatabaseError("no connection", retryable=True, unavailable=True)
+
+    async def last() -> None:
+        done.append("last")
+
+    assert await house.upkeep.do(defective, in_doubt, last)
+    assert done == ["defective", "in doubt", "last"]
+    assert not await house.upkeep.do(away, last)
+    assert done[3:] == ["away"]
