@@ -32,7 +32,7 @@ def waits(kind: str) -> tuple[Task[int, None], Task[None, Any]]:
                 return child.trigger_and_wait(n, idempotency_key=key(n))
 
     @task(id="parent")
-    async def parent() -> list[bool]:
+    async def parent() -> list[bool | None]:
         return [getattr(result, "ok", None) for result in await asyncio.gather(*[one(n) for n in range(MANY)])]
 
     return child, parent
