@@ -80,8 +80,7 @@ def step_bulk(view: View, s: StepBulk) -> bool:
         view.writes.gone_work.append((s.work_id,))
         return False
     if action.type == "CANCEL":
-        targets = [view.run(target.run_id, action.env_id) for target in s.targets]
-        view.need_waiters([run for run in targets if run is not None and not run.is_final])
+        cancelling.need_waiters(view, [view.run(target.run_id, action.env_id) for target in s.targets])
     items = [_one(view, action, target) for target in s.targets]
     store.add_items(view.tx, items)
     failed = sum(error is not None for *_, error in items)

@@ -46,7 +46,7 @@ def _needs_children(c: CancelChildren, wants: Rows) -> None:
 def cancel_children(view: View, c: CancelChildren) -> int:
     """One step of the cascade. The work item stays until a look under the parent's lock finds no child any more."""
     cancelled = 0
-    view.need_waiters([run for child in c.children if (run := view.run(child)) is not None and not run.is_final])
+    cancelling.need_waiters(view, [view.run(child) for child in c.children])
     for child in c.children:
         run = view.run(child)
         if run is not None and not run.is_final and not (c.for_attempt and cancelling.outlives_attempt(view, run)):

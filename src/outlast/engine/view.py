@@ -313,13 +313,6 @@ class View:
         if missing.runs or missing.entries:
             raise NeedsLock(missing)
 
-    def need_waiters(self, ending: Sequence[Run]) -> None:
-        """For an operation that may end many runs: whoever waits for any of them."""
-        waiters = journal.waiters(self.tx, [run.id for run in ending if run.pending_waits])()
-        batches = [batch for run in ending if run.batch_id and (batch := self.batches.get(run.batch_id)) is not None]
-        parents = [(one.parent_id, one.parent_key) for one in (*ending, *batches)]
-        self.need([*waiters, *[(parent, key) for parent, key in parents if parent is not None and key is not None]])
-
     def _count(self, run: Run) -> Run:
         """One completion more: a counter, not a change that anybody must hear of."""
         run = self.runs[run.id] = msgspec.structs.replace(self.runs[run.id], next_seq=run.next_seq + 1)
