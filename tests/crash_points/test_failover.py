@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -47,10 +48,14 @@ class Replicated:
 
 
 @pytest_asyncio.fixture
-async def replicated(tmp_path: Path) -> AsyncIterator[Replicated]:
-    async with database(tmp_path, "postgresql") as server:
-        assert server is not None
-        yield Replicated(server, tmp_path / "postgres")
+async def replicated(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replicated]:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")  # what the server makes of it ends with the test
+    with tempfile.TemporaryDirectory(prefix="outlast-pg-") as short:  # its socket lies in it, whose path may have 107 characters
+        folder = Path(short)
+        folder.chmod(0o755)  # as root it runs as somebody else
+        async with database(folder, "postgresql") as server:
+            assert server is not None
+            yield Replicated(server, folder / "postgres")
 
 
 async def test_point_20_after_a_failover_no_epoch_is_given_a_second_time(replicated: Replicated) -> None:

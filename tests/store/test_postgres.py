@@ -68,7 +68,7 @@ def test_postgresql_notices_that_the_machine_of_a_server_is_gone(postgres_url: s
         database.close()
 
 
-def test_point_20_a_database_that_does_not_tell_its_timeline_is_taken_as_it_is(postgres_url: str) -> None:
+def test_point_20_a_database_that_does_not_tell_its_timeline_is_taken_as_it_is(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """As one whose replicas share its storage: nothing of it is ever behind."""
     name = f"silent_{secrets.token_hex(4)}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
@@ -80,6 +80,7 @@ def test_point_20_a_database_that_does_not_tell_its_timeline_is_taken_as_it_is(p
             database = Postgres(make_conninfo(postgres_url, dbname=name, user=name))
             with database.transaction() as tx:
                 assert tx.generation == 0
+            assert "does not tell its timeline" in caplog.text
             database.close()
         finally:
             connection.execute(f"DROP DATABASE {name}".encode())

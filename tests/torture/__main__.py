@@ -27,8 +27,8 @@ from tests.torture.workload import MIX, DoublingClient, TortureWorkload, World
 
 WARMING = 0.2  # of the time; then its processes have started, and the load is what it is
 # top-level triggers a second for each core, while anything is triggered. 5.5 took half of it while nothing broke (`--calm`), 6 should take
-# 55 to 60 %. On SQLite 12 took 44 %, but its server is away for a third of the time and its three workers for as long: of 10, queues with
-# limits had five minutes of work left after ten
+# 55 to 60 %. On SQLite 12 took 44 %, but its server is away for a third of the time and its three workers for as long. 5.5 was
+# chosen while a defect of upkeep, and two of three workers with old code, took most of the rest: more may be possible
 RATES = {"postgresql": 6.0, "sqlite": 5.5}
 
 

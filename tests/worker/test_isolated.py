@@ -19,7 +19,7 @@ from tests.worker.desk import Desk
 from tests.worker.house import ended, working, write_project
 
 TASKS = """
-    import asyncio, os, random, signal, subprocess, sys, time, uuid
+    import asyncio, os, random, resource, signal, subprocess, sys, time, uuid
     from outlast import hooks, task
     from outlast.config import Retry
 
@@ -100,6 +100,7 @@ TASKS = """
 
     @task(id="open.all", isolation="process")
     async def open_all() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         kept = []
         while True:
             kept.append(open(os.devnull))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -15,6 +16,8 @@ from outlast.store.pipelined import PipelinedConnection
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger("outlast.store")
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 CHANNEL = "outlast_wake"
@@ -101,10 +104,15 @@ class Postgres:
         """The question for the timeline, which each promotion of a replica raises by one."""
         try:
             connection.execute(_TIMELINE.encode())
-        except self._psycopg.Error:
+        except self._psycopg.Error as error:
             if connection.closed:
                 raise
-            return "SELECT 1"  # its log is not a PostgreSQL's: what shares its storage is never behind
+            # most likely its log is not a PostgreSQL's, and what shares its storage is never behind
+            log.warning(
+                "the database does not tell its timeline: after a failover to a replica that was behind, restart servers and workers",
+                extra={"error": " ".join(str(error).split())},
+            )
+            return "SELECT 1"
         return _TIMELINE
 
     def _settings(self, more: Mapping[str, str] = {}) -> dict[str, str]:
