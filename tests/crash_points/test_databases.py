@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from outlast.store import check
 from outlast.store.database import DatabaseError
 from outlast.store.migrate import migrate
 from outlast.store.sqlite import Sqlite
+from outlast.worker.connection import ConnectionClosed, WebSocketConnection
 from tests.databases import Address as DatabaseAddress
 from tests.end_to_end.processes import Cluster
 from tests.engine.house import open_house
@@ -135,26 +138,49 @@ async def test_point_22_a_read_only_postgresql_is_answered_and_recovered_from(po
 
 
 async def test_point_22_a_postgresql_without_a_connection_to_spare(postgres: DatabaseAddress) -> None:
-    with psycopg.connect(postgres.url, autocommit=True) as other:
-        role = f"role_{postgres.schema}"
-        other.execute(f'CREATE ROLE "{role}" LOGIN CONNECTION LIMIT 6'.encode())
-        other.execute(f'GRANT CREATE ON DATABASE "{other.info.dbname}" TO "{role}"'.encode())
+    with psycopg.connect(postgres.url, autocommit=True) as other, _limited(other, postgres) as (role, address):
+        async with open_house(address) as house:
+            await house.work("t")
+            await house.trigger()
+            other.execute(f'ALTER ROLE "{role}" CONNECTION LIMIT 0'.encode())
+            _end_connections(other)
+            with pytest.raises(DatabaseError) as refused:
+                await house.trigger()
+            assert refused.value.unavailable
+            other.execute(f'ALTER ROLE "{role}" CONNECTION LIMIT 6'.encode())
+            await house.trigger()
+            assert len(await house.claim(5)) == 2
+            await house.assert_sound()
+
+
+async def test_point_22_a_worker_that_connects_meanwhile_may_come_again(postgres: DatabaseAddress, tmp_path: Path) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as other, _limited(other, postgres) as (role, address):
+        cluster = Cluster(tmp_path, address)
         try:
-            async with open_house(DatabaseAddress(_as(postgres.url, role), postgres.schema)) as house:
-                await house.work("t")
-                await house.trigger()
-                other.execute(f'ALTER ROLE "{role}" CONNECTION LIMIT 0'.encode())
-                _end_connections(other)
-                with pytest.raises(DatabaseError) as refused:
-                    await house.trigger()
-                assert refused.value.unavailable
-                other.execute(f'ALTER ROLE "{role}" CONNECTION LIMIT 6'.encode())
-                await house.trigger()
-                assert len(await house.claim(5)) == 2
-                await house.assert_sound()
+            _, port = cluster.server()
+            other.execute(f'ALTER ROLE "{role}" CONNECTION LIMIT 0'.encode())
+            _end_connections(other)
+            with pytest.raises(ConnectionClosed, match="the server answered 503") as refused:
+                await WebSocketConnection.open(f"http://127.0.0.1:{port}", cluster.key)
+            assert not refused.value.final
+            other.execute(f'ALTER ROLE "{role}" CONNECTION LIMIT 20'.encode())
+            await (await WebSocketConnection.open(f"http://127.0.0.1:{port}", cluster.key)).close()
         finally:
-            other.execute(f'DROP OWNED BY "{role}" CASCADE'.encode())
-            other.execute(f'DROP ROLE "{role}"'.encode())
+            cluster.stop()
+    assert "Traceback" not in (tmp_path / "server.log").read_text()
+
+
+@contextmanager
+def _limited(owner: psycopg.Connection, postgres: DatabaseAddress) -> Iterator[tuple[str, DatabaseAddress]]:
+    """A role whose connections can be taken away, and the database as it sees it."""
+    role = f"role_{postgres.schema}"
+    owner.execute(f'CREATE ROLE "{role}" LOGIN CONNECTION LIMIT 20'.encode())
+    owner.execute(f'GRANT CREATE ON DATABASE "{owner.info.dbname}" TO "{role}"'.encode())
+    try:
+        yield role, DatabaseAddress(_as(postgres.url, role), postgres.schema)
+    finally:
+        owner.execute(f'DROP OWNED BY "{role}" CASCADE'.encode())
+        owner.execute(f'DROP ROLE "{role}"'.encode())
 
 
 def _as(url: str, role: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from outlast.store import timers
 from outlast.store.database import DatabaseError
 from tests.engine.house import House
@@ -44,3 +46,16 @@ async def test_a_duty_that_fails_ends_no_other_unless_the_database_is_away(house
     assert done == ["defective", "in doubt", "last"]
     assert not await house.upkeep.do(away, last)
     assert done[3:] == ["away"]
+
+
+async def test_losses_that_cannot_be_written_are_left_for_the_next_round(house: House) -> None:
+    """As by a defect of ours: whoever tried them again at once would do nothing else any more."""
+    await house.work("t")
+    run_id = await house.trigger()
+    await house.claim()
+    await house.engine.write(lambda tx: tx.execute("UPDATE slots SET epoch = epoch + 1 WHERE run_id = :run_id", run_id=run_id))
+    async with asyncio.timeout(30):
+        assert await house.upkeep.lose_slots(house.session) == 1
+    await house.engine.write(lambda tx: tx.execute("UPDATE slots SET epoch = epoch - 1 WHERE run_id = :run_id", run_id=run_id))
+    assert await house.upkeep.lose_slots(house.session) == 1
+    assert await house.upkeep.lose_slots(house.session) == 0

@@ -30,6 +30,7 @@ from outlast.model.messages import (
     Ok,
     Release,
     RunPush,
+    SessionLost,
     ToWorker,
     Variables,
     Welcome,
@@ -65,6 +66,8 @@ class Desk:
         self.lease_ms = 30_000
         self.answers = True  # to `done` and `release`
         self.answers_beats = True
+        self.is_elsewhere = False  # the worker of who joins is connected to another server
+        self.suspects = False
         self.cancels: list[HeldRun] = []  # told with every answer to a beat
         self.patience = PATIENCE
         self.abandon_at_join: list[HeldRun] = []
@@ -158,7 +161,9 @@ class Desk:
             case Attach():
                 return [Attached(self.lease_ms)]
             case Beat():
-                return [BeatOk(message.n, self.lease_ms, self.cancels)] if self.answers_beats else []
+                return [BeatOk(message.n, self.lease_ms, self.cancels, self.suspects)] if self.answers_beats else []
+            case Join() if self.is_elsewhere:
+                return [SessionLost("the worker of this executor is not connected here")]
             case Join():
                 peer.executor = message.executor
                 return [Joined(message.executor, self.abandon_at_join)]

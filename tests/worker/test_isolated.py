@@ -14,7 +14,8 @@ import pytest
 from outlast import Outlast, task
 from outlast.config import Config
 from outlast.errors import ConfigurationError
-from outlast.model.messages import Done, HeldRun, Lost, Release
+from outlast.model.messages import Attach, Done, HeldRun, Lost, Release
+from outlast.worker import crew, supervisor
 from tests.worker.desk import Desk
 from tests.worker.house import ended, working, write_project
 
@@ -354,9 +355,9 @@ def test_an_isolation_there_is_not_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("turns", [0, 1, 3])
 async def test_a_worker_that_is_stopped_leaves_no_process_that_was_about_to_start(desk: Desk, tmp_path: Path, turns: int) -> None:
-    async with working(desk, write_project(tmp_path, plain="from outlast import task\n\n@task\nasync def plain(): ...")) as supervisor:
+    async with working(desk, write_project(tmp_path, plain="from outlast import task\n\n@task\nasync def plain(): ...")) as worker:
         await desk.ready()
-        supervisor._crew.expect_suspects()  # pyright: ignore[reportPrivateUsage] - as the answer to a beat does
+        worker._crew.expect_suspects()  # pyright: ignore[reportPrivateUsage] - as the answer to a beat does
         for _ in range(turns):
             await asyncio.sleep(0)
     pid = os.getpid()
@@ -366,3 +367,17 @@ async def test_a_worker_that_is_stopped_leaves_no_process_that_was_about_to_star
 def _is_zygote(pid: str) -> bool:
     command = Path(f"/proc/{pid}/cmdline")
     return command.exists() and "outlast.worker.zygote" in command.read_text()
+
+
+async def test_seed_2898_a_worker_whose_late_executor_is_sent_away_everywhere_moves(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server is one that a balancer has stopped to lead to: who is connected stays, but nobody new finds it."""
+    monkeypatch.setattr(supervisor, "HEARTBEAT_MS", 100)
+    monkeypatch.setattr(crew, "MAX_AWAY_SECONDS", 0.5)
+    async with working(desk, write_project(tmp_path, plain="from outlast import task\n\n@task\nasync def plain(): ...")):
+        await desk.ready()
+        desk.is_elsewhere = desk.suspects = True
+        assert (await desk.first(Attach)).session == "s1"
+        desk.is_elsewhere = False
+        await desk.ready("process")

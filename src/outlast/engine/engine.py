@@ -248,7 +248,8 @@ class Engine:
             self.spawn(self._hint(f"{self.name} topic:{env_id}:{topic}"))
 
     async def _hint(self, text: str) -> None:
-        await self.read(lambda tx: tx.all("SELECT pg_notify('outlast_wake', :text)", text=text))
+        with contextlib.suppress(DatabaseError):  # whoever waits for it looks by itself, later
+            await self.read(lambda tx: tx.all("SELECT pg_notify('outlast_wake', :text)", text=text))
 
     def _changed(self) -> None:
         for call in self._on_change:

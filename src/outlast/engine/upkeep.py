@@ -89,14 +89,15 @@ class Upkeep:
 
     async def timers(self) -> int:
         """Delays, ttls, retries and cancels that nobody confirmed."""
-        now, done = self.engine.clock.now(), 0
-        while rows := await self.engine.read(lambda tx: timers.due(tx, now, STEP)):
+        now, done, before = self.engine.clock.now(), 0, None
+        while (rows := await self.engine.read(lambda tx: timers.due(tx, now, STEP))) and rows != before:
             done += len(rows)
             await self._all(
                 [self._due(kind, ref, due_at) for due_at, kind, ref in rows],
             )
             if len(rows) < STEP:
                 break
+            before = rows
         return done
 
     async def schedules(self) -> int:
@@ -256,12 +257,12 @@ class Upkeep:
         await self.engine.write(lambda tx: sessions_store.looked_at_leases(tx, now))
 
     async def lose_slots(self, session: str) -> int:
-        lost = 0
-        while slots := await self.engine.read(lambda tx: lanes.slots_of(tx, session, STEP)):
+        lost, before = 0, None
+        while (slots := await self.engine.read(lambda tx: lanes.slots_of(tx, session, STEP))) and slots != before:
             await self._all(
                 [self.engine.submit(attempts.lose, Lose(run_id=r, epoch=e, stalled=True), bulk=True) for r, e, _ in slots],
             )
-            lost += len(slots)
+            lost, before = lost + len(slots), slots
         return lost
 
     async def expired(self) -> None:

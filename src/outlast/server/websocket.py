@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from outlast.engine.engine import Engine
@@ -12,6 +13,7 @@ from outlast.model.messages import MAX_FRAME_MESSAGES, FromWorker, ToWorker, dec
 from outlast.server.channel import Channel
 from outlast.server.connected import ConnectionClosed
 from outlast.store import keys
+from outlast.store.database import DatabaseError
 
 PATH = "/api/outlast/v1/channel"
 
@@ -55,16 +57,17 @@ def endpoint(engine: Engine, channel: Channel) -> Callable[[WebSocket], Awaitabl
         env_id: int | None = None
         if header is not None:
             scheme, _, key = header.partition(" ")
-            found = await engine.read(lambda tx: keys.find(tx, key)) if scheme == "Bearer" and keys.PATTERN.fullmatch(key) else None
+            try:
+                found = await engine.read(lambda tx: keys.find(tx, key)) if scheme == "Bearer" and keys.PATTERN.fullmatch(key) else None
+            except DatabaseError:  # to close it here would say that the key is refused, and the worker would end
+                return await socket.send_denial_response(Response(status_code=503))
             now = engine.clock.now()
             if found is None or found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
-                await socket.close(4401, "unauthorized")
-                return
+                return await socket.close(4401, "unauthorized")
             if found.role not in ("operator", "worker"):
-                await socket.close(4403, f"this key is for something else: its role is {found.role}")
-                return
+                return await socket.close(4403, f"this key is for something else: its role is {found.role}")
             env_id = found.env_id
         await socket.accept()
-        await channel.serve(WebSocketConnection(socket), env_id)
+        return await channel.serve(WebSocketConnection(socket), env_id)
 
     return serve

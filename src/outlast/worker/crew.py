@@ -80,7 +80,7 @@ class Crew:
 
         Its server takes no new connections any more, or a balancer has stopped to lead to it.
         """
-        away = [x.away_since for x in self.all() if isinstance(x, ExecutorProcess) and x.away_since is not None]
+        away = [x.away_since for x in self.all() if x.away_since is not None]
         return bool(away) and asyncio.get_running_loop().time() - max(since, min(away)) > MAX_AWAY_SECONDS
 
     def sessions_of_old(self) -> set[str]:

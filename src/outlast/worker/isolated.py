@@ -32,6 +32,7 @@ from outlast.model.messages import (
 )
 from outlast.worker.attempt import STOP_SECONDS
 from outlast.worker.background import Background
+from outlast.worker.changed import Changed
 from outlast.worker.child import OOM_KILLED, Child, oom_kills
 from outlast.worker.connection import WebSocketConnection
 from outlast.worker.control import Assign, CancelRun, Ended, Line, Pause, Ready
@@ -88,7 +89,7 @@ class IsolatedExecutor:
         self._children: dict[int, Child] = {}  # processes, by number
         self._runs: dict[str, Child] = {}  # runs that are here
         self._hot = HotProcesses(self._cool, most=0 if replay_every_wait else limits.hot_waits or HOT_PROCESSES)
-        self._changed = asyncio.Event()
+        self._changed = Changed()
         self._serving: asyncio.Task[None] | None = None
         self._background = Background("runs in processes of their own could not be looked after")
         self._loop = asyncio.get_running_loop()
@@ -102,6 +103,10 @@ class IsolatedExecutor:
     @property
     def running(self) -> list[str]:
         return [f"{child.push.task} ({run_id})" for run_id, child in self._runs.items() if child not in self._hot][:5]
+
+    @property
+    def away_since(self) -> float | None:
+        return self._relay.away_since
 
     async def start(self) -> Ready | None:
         ready = await self._nursery.start()
@@ -131,7 +136,7 @@ class IsolatedExecutor:
 
     async def ended(self) -> int | None:
         status = await self._nursery.ended()
-        await self._wait_until(lambda: not self._relay.unanswered, ANSWER_SECONDS)  # what is told of them next is that they are lost
+        await self._changed.until(lambda: not self._relay.unanswered, ANSWER_SECONDS)  # what is told of them next is that they are lost
         self._background.cancel()
         for child in self._children.values():
             child.set_timer(None)
@@ -142,12 +147,12 @@ class IsolatedExecutor:
     async def drain(self, seconds: float) -> None:
         """Let runs end, give back the rest after `seconds`, then end everything."""
         self.drain_soon()
-        await self._wait_until(lambda: not self._runs, seconds)
+        await self._changed.until(lambda: not self._runs, seconds)
         for child in list(self._runs.values()):
             if not child.said_done:
                 self._give_back(child, "drain")
-        await self._wait_until(lambda: not self._relay.unanswered, ANSWER_SECONDS)
-        await self._wait_until(lambda: not self._children, PATIENCE_SECONDS)  # the zygote ends what they have started, too
+        await self._changed.until(lambda: not self._relay.unanswered, ANSWER_SECONDS)
+        await self._changed.until(lambda: not self._children, PATIENCE_SECONDS)  # the zygote ends what they have started, too
         await self.end()
 
     async def end(self) -> None:
@@ -235,7 +240,7 @@ class IsolatedExecutor:
             child.retry_delay = message.retry_delay_ms / 1_000
 
     def answered(self, message: Write, attempt: int | None) -> None:
-        self._changed.set()
+        self._changed.tell()
         child = self._runs.get(message.run_id)
         if child is None or child.push.epoch != message.epoch:
             return
@@ -252,7 +257,7 @@ class IsolatedExecutor:
                 pass
 
     def refused(self, message: Write, refused: Refused) -> None:
-        self._changed.set()
+        self._changed.tell()
         child = self._runs.get(message.run_id)
         if child is None or child.push.epoch != message.epoch:
             return
@@ -348,7 +353,7 @@ class IsolatedExecutor:
         if self._runs.get(child.push.run_id) is child:
             del self._runs[child.push.run_id]
             self._hot.remove(child)
-        self._changed.set()
+        self._changed.tell()
 
     # ---- its death
 
@@ -363,7 +368,7 @@ class IsolatedExecutor:
         child.set_timer(None)
         child.status, child.cpu_ms, child.peak_memory = ended.status, ended.cpu_ms, ended.peak_memory
         self._children.pop(child.number, None)
-        self._changed.set()
+        self._changed.tell()
         if child.said_done or self._runs.get(child.push.run_id) is not child:
             return
         if child.sentence is not None:
@@ -388,12 +393,3 @@ class IsolatedExecutor:
 
     def _done(self, child: Child, outcome: Any, error: Any = None, pause: int = 0) -> None:
         self._relay.write(child.done(self._relay.next_number(), outcome, error, pause))
-
-    # ---- odds and ends
-
-    async def _wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not ready():
-                    self._changed.clear()
-                    await self._changed.wait()

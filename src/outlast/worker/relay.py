@@ -65,6 +65,7 @@ class Runs(Protocol):
 class Relay:
     def __init__(self, runs: Runs, spool: Path | None) -> None:
         self.has_joined = False
+        self.away_since: float | None = None  # when servers began to send it away
         self.outbox = Outbox()
         self.unanswered = Unanswered(spool)
         self._runs = runs
@@ -146,6 +147,7 @@ class Relay:
             case Abandon():
                 self._runs.abandon(message.runs)
             case SessionLost():
+                self.away_since = self.away_since or asyncio.get_running_loop().time()
                 raise SessionEnded(message.reason)
             case Rejected():
                 raise ConnectionClosed(message.message, final=True)
@@ -156,6 +158,7 @@ class Relay:
 
     def _joined(self, joined: Joined) -> None:
         self.has_joined = True
+        self.away_since = None
         self._runs.abandon(joined.abandon)
         for message in self.unanswered:  # in order, before anything new
             self.outbox.put(message)
