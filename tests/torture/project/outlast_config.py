@@ -1,3 +1,3 @@
-from outlast import Config
+from outlast.config import Config
 
 config = Config(project="torture")
