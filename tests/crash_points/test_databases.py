@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import shutil
 import signal
@@ -147,6 +148,10 @@ async def test_point_22_a_postgresql_without_a_connection_to_spare(postgres: Dat
             with pytest.raises(DatabaseError) as refused:
                 await house.trigger()
             assert refused.value.unavailable
+            house.engine.publish(1, "home")
+            hints = [t for t in asyncio.all_tasks() if getattr(t.get_coro(), "__name__", "") == "_hint"]
+            await asyncio.wait(hints)
+            assert [hint.exception() for hint in hints] == [None]  # nobody would retrieve it
             other.execute(f'ALTER ROLE "{role}" CONNECTION LIMIT 6'.encode())
             await house.trigger()
             assert len(await house.claim(5)) == 2

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from outlast.engine import upkeep
 from outlast.store import timers
 from outlast.store.database import DatabaseError
 from tests.engine.house import House
@@ -59,3 +62,21 @@ async def test_losses_that_cannot_be_written_are_left_for_the_next_round(house: 
     await house.engine.write(lambda tx: tx.execute("UPDATE slots SET epoch = epoch - 1 WHERE run_id = :run_id", run_id=run_id))
     assert await house.upkeep.lose_slots(house.session) == 1
     assert await house.upkeep.lose_slots(house.session) == 0
+
+
+async def test_timers_that_stay_are_left_for_the_next_round(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    what = "BEGIN SELECT RAISE(IGNORE); END"
+    if house.engine.database.is_postgres:
+        what = "FOR EACH ROW EXECUTE FUNCTION stuck()"
+        stuck = "CREATE FUNCTION stuck() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+        await house.engine.write(lambda tx: tx.execute(stuck))
+    monkeypatch.setattr(upkeep, "STEP", 1)
+    await house.work("t")
+    await house.trigger(delay_until=house.clock.now() + 10_000)
+    await house.engine.write(lambda tx: tx.execute(f"CREATE TRIGGER stuck BEFORE DELETE ON timers {what}"))
+    house.clock.advance(seconds=11)
+    async with asyncio.timeout(30):
+        assert await house.upkeep.timers() == 1
+    await house.engine.write(lambda tx: tx.execute("DROP TRIGGER stuck" + (" ON timers" if house.engine.database.is_postgres else "")))
+    assert await house.upkeep.timers() == 1
+    assert await house.upkeep.timers() == 0
