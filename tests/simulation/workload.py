@@ -272,7 +272,7 @@ class Workload(Kinds):
         shown = f"{o.name} {o.kind} {o.run_id} is {status} after {attempt} attempts and {losses} losses"
         if status not in o.statuses and not self._is_excused(tx, o, status):
             self._wrong(f"I3: {shown}, expected {sorted(o.statuses)}")
-        if status == "COMPLETED" and not self._has_poisoned(tx, o) and not o.output(json.loads(output) if output else None):
+        if status == "COMPLETED" and not o.output(json.loads(output) if output else None) and not self._has_poisoned(tx, o):
             self._wrong(f"I9: {shown} with {output}")
         if status == "COMPLETED" and o.task in self.signed and json.loads(output)[1] != attempt:
             self._wrong(f"I6: {shown}, with the result of another attempt: {output}")
