@@ -2,8 +2,8 @@
 
 Of a killed worker or executor: from the kill to the next start of the code of each run that *executed* there, as the database's
 history tells; a run that waited held no slot, lost nothing, and goes on when its wait is over. The targets are for one thing broken:
-kills while connections were broken, too (partitions, resets, a restart of the database), and runs whose next worker was lost before
-their code began, are only in the figures of all.
+kills while connections were broken, too (partitions, resets, a restart of the database), runs whose next worker was lost before
+their code began, and of an executor while another one died, too, are only in the figures of all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tests.torture.nemesis import Kills
 
 EXECUTING = frozenset(execution.value for execution in HOLDS_SLOT)
 RATE_SECONDS = 20.0  # before a restart, whose rate is the normal one
+TOGETHER_SECONDS = 0.1  # in which all runs of one executor are written down as lost
 SLOWEST = 5  # are told in full
 CLAIMS = ("started", "continued")
 
@@ -84,6 +85,12 @@ class Past:
         claims = sum(1 for change in since if any(claim in change.kind for claim in CLAIMS))
         return Loss(what, run, before[-1][1], at, after[0] - at, claims, story)
 
+    def is_alone(self, loss: Loss) -> bool:
+        """No other executor died meanwhile, of a kill or of its own code: where both were all of their kind, runs wait for a new one."""
+        losses = [change.at for some in self.changes.values() for change in some if "worker lost" in change.kind]
+        near = [at for at in losses if loss.at - 1.0 <= at <= loss.at + loss.seconds]
+        return max(near) - min(near) <= TOGETHER_SECONDS
+
     def _executed(self, run: str, at: float) -> bool:
         changes = self.changes[run]
         i = bisect_right([change.at for change in changes], at)
@@ -98,6 +105,8 @@ def recoveries(folder: Path, tx: Connection, kills: Kills, answered: list[float]
     for what, killed in (("worker", kills.workers), ("executor", kills.executors)):
         losses = sorted((loss for at, pid in killed for loss in past.losses(f"{what} killed", at, pid)), key=lambda loss: loss.seconds)
         quiet = [x for x in losses if x.claims <= 1 and not kills.were_broken(x.at, x.pids)]
+        if what == "executor":
+            quiet = [x for x in quiet if past.is_alone(x)]
         for name, some in ((f"{what} killed → its runs start", quiet), (f"{what} killed → its runs start, all", losses)):
             if some:
                 figures[name] = summary([loss.seconds for loss in some])
