@@ -28,8 +28,8 @@ test-full: $(STAMP) ## the hour-long tier too
 simulate: $(STAMP) ## seeded simulation of servers, workers, network and crashes (SEEDS=50000)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),50000) --first $(or $(FIRST),0) --workers $(WORKERS)
 
-torture: $(STAMP) ## real servers, workers and PostgreSQL under kill -9 and worse (MINUTES=3, DATABASE=sqlite)
-	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),30) --database $(or $(DATABASE),postgresql)
+torture: $(STAMP) ## real servers, workers and PostgreSQL under kill -9 and worse (MINUTES=3, DATABASE=sqlite, RATE=6)
+	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),30) --database $(or $(DATABASE),postgresql) $(if $(RATE),--rate $(RATE))
 
 check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
