@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -169,12 +170,13 @@ async def test_rows_5_and_73_no_route_falls_over_ids_that_are_none(shared: Serve
     """Every route with a part of its address to choose, whatever is chosen, and in another environment."""
     routes = [(method, path) for method, path, _ in _ALL if "{" in path and not path.endswith("/trigger")]
     assert len(routes) > 60
+    secret = Path("/etc/passwd").read_text().partition("\n")[0]
 
     async def ask(method: str, path: str, id: str) -> None:
         filled = re.sub(r"\{[^}]+\}", lambda _: id, path)
         answer = await shared.ask(method, filled, json={} if method in ("POST", "PUT") else None)
         assert answer.status_code < 500, f"{method} {filled[:200]}: {answer.text}"
-        assert "etc" not in answer.text or answer.status_code >= 400
+        assert secret not in answer.text
 
     for id in PATHS:
         await asyncio.gather(*[ask(method, path, id) for method, path in routes])
