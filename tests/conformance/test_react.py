@@ -86,6 +86,7 @@ async def use(origin: str, address: str) -> None:
         await page.locator("#output").wait_for()
         assert await page.locator("#output").inner_text() == f"Published: {len(STORY.split())} words"
         states = (await page.locator("#states").inner_text()).split(" → ")
-        assert states[-4:] == ["EXECUTING", "WAITING", "EXECUTING", "COMPLETED"]
+        assert states[-1] == "COMPLETED"
+        assert {"EXECUTING", "WAITING"} < set(states)
         assert await page.get_by_role("alert").count() == 0
         assert watched.problems == []

@@ -10,16 +10,18 @@ from outlast import metadata, streams, tags, task, wait
 
 ai = streams.define("ai", type=dict[str, Any])
 approvals = streams.input("approval")
+seen = streams.input("seen")
 
 
 @task
 async def progress(payload: int) -> dict[str, Any]:
-    """Waits for a value, shows how far it is, and ends."""
+    """Waits for a value, shows how far it is until that was seen, step by step, and ends."""
     metadata.set("progress", 0)
     await approvals.wait()
     for i in range(payload):
         metadata.set("progress", i + 1).append("log", f"step {i}")
         await metadata.flush()
+        await seen.once()
     await tags.add("finished")
     return {"steps": payload}
 
