@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from outlast.store.sqlite import Sqlite
 from tests.databases import Address
 from tests.engine.house import House, open_house
@@ -77,7 +79,11 @@ async def test_check_names_the_broken_rule_and_row(address: Address) -> None:
     assert "rows break a rule" in ran.stderr
 
 
-def test_check_of_nothing_says_so(tmp_path: Path) -> None:
-    ran = db("check", "--data", str(tmp_path / "none"))
+@pytest.mark.parametrize("command", ["check", "backup"])
+def test_a_command_for_nothing_says_so_and_makes_nothing(tmp_path: Path, command: str) -> None:
+    target = [str(tmp_path / "copy")] if command == "backup" else []
+    ran = db(command, *target, "--data", str(tmp_path / "none"))
     assert ran.returncode == 1
     assert "no SQLite file" in ran.stderr
+    assert "--data, or its address with --database" in " ".join(ran.stderr.split())
+    assert not list(tmp_path.iterdir())

@@ -37,6 +37,14 @@ def _sqlite_path(settings: Settings) -> Path:
     return Path(url.removeprefix("sqlite:///")) if url else Path(settings.data) / "outlast.db"
 
 
+def _sqlite_file(settings: Settings) -> Path:
+    """The file of a database that is there already: opening one makes it."""
+    path = _sqlite_path(settings)
+    if not path.is_file():
+        raise DatabaseUnusable(f"there is no SQLite file {path}: name its folder with --data, or its address with --database")
+    return path
+
+
 def migrate_database(settings: Settings) -> list[str]:
     database = _open(settings)
     try:
@@ -54,7 +62,7 @@ def backup_database(settings: Settings, target: Path) -> tuple[Path, int]:
     url: str | None = settings.database
     if url is not None and not url.startswith("sqlite:///"):
         raise DatabaseUnusable("PostgreSQL has tools of its own for backups: pg_dump, or a base backup with WAL archiving")
-    source = _sqlite_path(settings)
+    source = _sqlite_file(settings)
     return source, backup(source, target)
 
 
@@ -69,9 +77,13 @@ def rotate_key(settings: Settings) -> int:
 
 
 def check_database(settings: Settings) -> list[str]:
-    """What is wrong in a database; nothing, if all is well. It may be in use: one snapshot is looked at."""
-    if not (settings.database or "").startswith("postgres") and not _sqlite_path(settings).is_file():
-        raise DatabaseUnusable(f"there is no SQLite file {_sqlite_path(settings)}")
+    """What is wrong in a database; nothing, if all is well. It may be in use: one snapshot is looked at.
+
+    Raises:
+        DatabaseUnusable: there is no such file, or no answer.
+    """
+    if not (settings.database or "").startswith("postgres"):
+        _sqlite_file(settings)
     database = _open(settings)
     try:
         with database.snapshot() as tx:

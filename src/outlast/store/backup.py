@@ -16,10 +16,8 @@ def backup(source: Path, target: Path) -> int:
     """Copy the database while a server writes to it; the size of the copy in bytes. A commit meanwhile is in it whole or not at all.
 
     Raises:
-        DatabaseUnusable: there is no such database, the target exists, the disk is full, or the copy is not sound.
+        DatabaseUnusable: the target exists, the disk is full, or the copy is not sound.
     """
-    if not source.is_file():
-        raise DatabaseUnusable(f"there is no SQLite file {source}: name its folder with --data, or its address with --database")
     if target.exists():
         raise DatabaseUnusable(f"{target} exists: a backup never overwrites, give it another name")
     part = target.with_name(f"{target.name}.part-{os.getpid()}")
