@@ -30,10 +30,13 @@ def test_a_subscription_sees_every_status_metadata_and_tags_and_ends(official: O
         return states;
         """
     )
-    assert [state["progress"] for state in found if state["status"] == "WAITING"][-1:] == [0]
-    executing = [state.get("progress") or 0 for state in found if state["status"] == "EXECUTING"]
-    assert executing == sorted(executing)
-    assert {1, 2, 3} <= set(executing)
+    # after its wait it is queued for a moment, which may be passed over; each of the others was held until it was seen
+    statuses = [state["status"] for state in found if state["status"] != "QUEUED"]
+    changed = [s for s, before in zip(statuses, [None, *statuses], strict=False) if s != before]
+    assert changed[-3:] == ["WAITING", "EXECUTING", "COMPLETED"]
+    values = [state["progress"] for state in found if state.get("progress") is not None]
+    assert values == sorted(values)
+    assert set(values) == {0, 1, 2, 3}
     last = found[-1]
     assert last == {"status": "COMPLETED", "progress": 3, "tags": ["watched", "finished"], "output": {"steps": 3}, "payload": 3}
 

@@ -13,7 +13,9 @@ PAGES = 1_000  # copied between two looks at the server's writes: 4 MB, some mil
 
 
 def backup(source: Path, target: Path) -> int:
-    """Copy the database while a server writes to it; the size of the copy in bytes. A commit meanwhile is in it whole or not at all.
+    """Copy a database, which is there, while a server writes to it; the size of the copy in bytes.
+
+    A commit meanwhile is in it whole or not at all.
 
     Raises:
         DatabaseUnusable: the target exists, the disk is full, or the copy is not sound.
